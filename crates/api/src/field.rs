@@ -1,0 +1,114 @@
+//! Field-path errors, worded as upstream words them, because clients and people match on them.
+
+use serde_json::Value;
+
+pub type FieldErrors = Vec<FieldError>;
+
+/// The cause types of `Status.details.causes[].reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorType {
+    Required,
+    Invalid,
+    NotSupported,
+    Duplicate,
+    Forbidden,
+    TooLong,
+    TooMany,
+    NotFound,
+    TypeInvalid,
+    Internal,
+}
+
+/// What is wrong with one field.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FieldError {
+    pub error_type: ErrorType,
+    /// `spec.containers[0].name`, `metadata.labels[app.kubernetes.io/name]`.
+    pub field: String,
+    pub value: Value,
+    pub detail: String,
+}
+
+impl FieldError {
+    pub fn new(
+        error_type: ErrorType,
+        field: impl Into<String>,
+        value: impl Into<Value>,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self { error_type, field: field.into(), value: value.into(), detail: detail.into() }
+    }
+    pub fn required(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(ErrorType::Required, field, Value::Null, detail)
+    }
+    pub fn invalid(field: impl Into<String>, value: impl Into<Value>, detail: impl Into<String>) -> Self {
+        Self::new(ErrorType::Invalid, field, value, detail)
+    }
+    pub fn forbidden(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(ErrorType::Forbidden, field, Value::Null, detail)
+    }
+    pub fn duplicate(field: impl Into<String>, value: impl Into<Value>) -> Self {
+        Self::new(ErrorType::Duplicate, field, value, "")
+    }
+    /// `supported` is quoted, sorted and listed.
+    pub fn not_supported(field: impl Into<String>, value: impl Into<Value>, supported: &[&str]) -> Self {
+        let mut names: Vec<_> = supported.iter().map(|s| format!("{s:?}")).collect();
+        names.sort();
+        Self::new(ErrorType::NotSupported, field, value, format!("supported values: {}", names.join(", ")))
+    }
+
+    /// `FieldValueInvalid` and the like.
+    pub fn reason(&self) -> &'static str {
+        match self.error_type {
+            ErrorType::Required => "FieldValueRequired",
+            ErrorType::Invalid => "FieldValueInvalid",
+            ErrorType::NotSupported => "FieldValueNotSupported",
+            ErrorType::Duplicate => "FieldValueDuplicate",
+            ErrorType::Forbidden => "FieldValueForbidden",
+            ErrorType::TooLong => "FieldValueTooLong",
+            ErrorType::TooMany => "FieldValueTooMany",
+            ErrorType::NotFound => "FieldValueNotFound",
+            ErrorType::TypeInvalid => "FieldValueTypeInvalid",
+            ErrorType::Internal => "InternalError",
+        }
+    }
+
+    /// Without the field: `Invalid value: "a b": must …`.
+    pub fn body(&self) -> String {
+        let label = match self.error_type {
+            ErrorType::Required => "Required value",
+            ErrorType::Invalid | ErrorType::TypeInvalid => "Invalid value",
+            ErrorType::NotSupported => "Unsupported value",
+            ErrorType::Duplicate => "Duplicate value",
+            ErrorType::Forbidden => "Forbidden",
+            ErrorType::TooLong => "Too long",
+            ErrorType::TooMany => "Too many",
+            ErrorType::NotFound => "Not found",
+            ErrorType::Internal => "Internal error",
+        };
+        let with_value = matches!(
+            self.error_type,
+            ErrorType::Invalid
+                | ErrorType::TypeInvalid
+                | ErrorType::NotSupported
+                | ErrorType::Duplicate
+                | ErrorType::NotFound
+        );
+        let mut out = label.to_owned();
+        if with_value {
+            out.push_str(": ");
+            out.push_str(&self.value.to_string());
+        }
+        if !self.detail.is_empty() {
+            out.push_str(": ");
+            out.push_str(&self.detail);
+        }
+        out
+    }
+}
+
+impl std::fmt::Display for FieldError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.field, self.body())
+    }
+}

@@ -1,0 +1,1 @@
+//! The Kubernetes API: pipeline, registry, HTTP, TLS, authentication

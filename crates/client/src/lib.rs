@@ -1,0 +1,1 @@
+//! kube::Client over two transports, shared caches, events, leader election

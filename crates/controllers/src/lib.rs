@@ -1,0 +1,1 @@
+//! Every controller as pure functions

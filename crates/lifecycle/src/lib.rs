@@ -1,0 +1,1 @@
+//! The pod state machine of a node as pure functions

@@ -1,0 +1,1 @@
+//! The loops around controllers and scheduler: queues, back-off, fence, executor

@@ -1,0 +1,1 @@
+//! The node agent: sync loop, pod workers, volumes, images, status, the kubelet HTTP server

@@ -1,0 +1,1 @@
+//! Run plans against a model of the API until nothing is left to do.

@@ -1,0 +1,1 @@
+//! WebAssembly containers in an in-process wasmtime sandbox

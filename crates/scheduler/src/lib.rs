@@ -1,0 +1,1 @@
+//! The scheduler as pure functions: queue, snapshot, plugins, decisions

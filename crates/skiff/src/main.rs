@@ -1,0 +1,3 @@
+//! The skiff binary.
+
+fn main() {}
