@@ -5,14 +5,19 @@
 //! - level, not edge: a key says *look again*, never what happened;
 //! - unchanged input gives an empty plan (the fixpoint, which [`fixpoint`] checks).
 
+pub mod codec;
 pub mod fixpoint;
 pub mod plan;
 pub mod view;
 
-use jiff::Timestamp;
+use std::sync::Arc;
 
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+pub use codec::{AnyObject, Codec};
 pub use plan::{Action, EventType, Plan, PlannedEvent, Preconditions};
-pub use view::{Object, View};
+pub use view::{Object, View, ViewExt};
 
 /// `NAMESPACE/NAME`, or `/NAME` for cluster-scoped objects, of the controller's primary kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,6 +28,10 @@ pub struct ObjectKey {
 impl ObjectKey {
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
+    }
+    /// The key of an object.
+    pub fn of(meta: &ObjectMeta) -> Self {
+        Self::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
     }
 }
 impl std::fmt::Display for ObjectKey {
@@ -63,21 +72,47 @@ pub trait Entropy {
 }
 
 /// Which keys of the controller's primary kind to look at again when an object of another kind changed.
-pub type Mapper = fn(&dyn View, &serde_json::Value) -> Vec<ObjectKey>;
+pub type Mapper = Arc<dyn Fn(&dyn View, &AnyObject) -> Vec<ObjectKey> + Send + Sync>;
 
-/// A kind that a controller watches and how its changes lead to keys.
-#[derive(Clone, Copy)]
+/// A kind that a controller watches and how its changes lead to keys. A change is mapped twice, for the old and for
+/// the new state of the object, so that whoever lost it looks again too.
+#[derive(Clone)]
 pub struct Watch {
-    pub kind: KindRef,
+    pub codec: Codec,
     pub maps: Maps,
 }
-#[derive(Clone, Copy)]
+
+#[derive(Clone)]
 pub enum Maps {
     /// The object itself is of the primary kind.
     Itself,
     /// To the controlling owner of this kind.
     Controller(KindRef),
     By(Mapper),
+    /// Only read by `observe`: its changes make nobody look again.
+    Nothing,
+}
+
+impl Watch {
+    pub fn kind(&self) -> KindRef {
+        self.codec.kind
+    }
+    /// The primary kind.
+    pub fn itself<K: Object>() -> Self {
+        Self { codec: Codec::of::<K>(), maps: Maps::Itself }
+    }
+    /// Objects `K` whose controller is an `Owner`.
+    pub fn controlled_by<K: Object, Owner: Object>() -> Self {
+        Self { codec: Codec::of::<K>(), maps: Maps::Controller(KindRef::of::<Owner>()) }
+    }
+    pub fn by<K: Object>(map: fn(&dyn View, &K) -> Vec<ObjectKey>) -> Self {
+        let erased: Mapper =
+            Arc::new(move |view, object| object.downcast_ref::<K>().map_or_else(Vec::new, |o| map(view, o)));
+        Self { codec: Codec::of::<K>(), maps: Maps::By(erased) }
+    }
+    pub fn only_read<K: Object>() -> Self {
+        Self { codec: Codec::of::<K>(), maps: Maps::Nothing }
+    }
 }
 
 pub trait Controller: Send + Sync + 'static {

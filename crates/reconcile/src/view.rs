@@ -1,14 +1,13 @@
 //! A read-only, in-memory picture of the cluster: what a controller may look at.
 
-use std::{any::Any, sync::Arc};
+use std::sync::Arc;
 
 use k8s_openapi::{
     ClusterResourceScope, Metadata, NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
-use crate::{KindRef, ObjectKey};
+use crate::{AnyObject, KindRef, ObjectKey};
 
 /// A k8s-openapi top-level type: `Pod`, `Deployment`, ….
 pub trait Object: k8s_openapi::Resource + Metadata<Ty = ObjectMeta> + DeserializeOwned + Send + Sync + 'static {
@@ -37,13 +36,11 @@ impl ScopeName for ClusterResourceScope {
 /// A kind that nobody declared in [`Controller::watches`](crate::Controller::watches) is empty.
 pub trait View: Send + Sync {
     /// The decoded object (`Arc<K>` for the kind's k8s-openapi type).
-    fn get_any(&self, kind: &KindRef, key: &ObjectKey) -> Option<Arc<dyn Any + Send + Sync>>;
+    fn get_any(&self, kind: &KindRef, key: &ObjectKey) -> Option<AnyObject>;
     /// Of one namespace, or of all with `None`. Sorted by key.
-    fn list_any(&self, kind: &KindRef, namespace: Option<&str>) -> Vec<Arc<dyn Any + Send + Sync>>;
+    fn list_any(&self, kind: &KindRef, namespace: Option<&str>) -> Vec<AnyObject>;
     /// The objects of a kind that have an owner reference with this UID (an index, not a scan).
-    fn owned_any(&self, kind: &KindRef, owner_uid: &str) -> Vec<Arc<dyn Any + Send + Sync>>;
-    /// Any object as JSON, for controllers that are generic over kinds.
-    fn get_json(&self, kind: &KindRef, key: &ObjectKey) -> Option<Arc<Value>>;
+    fn owned_any(&self, kind: &KindRef, owner_uid: &str) -> Vec<AnyObject>;
 }
 
 pub trait ViewExt: View {
