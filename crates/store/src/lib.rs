@@ -1,8 +1,8 @@
 //! The store contract: an ordered map from keys to serialized objects with one global revision.
 //!
 //! What must stay true of every store:
-//! - revisions start at 1, never go backwards (not even over restarts), and every committed transaction gets the
-//!   next one; all operations of one transaction carry the same revision;
+//! - an empty store is at revision 1; revisions never go backwards (not even over restarts), and every committed
+//!   transaction that writes gets the next one; all operations of one transaction carry the same revision;
 //! - a write that was acknowledged is found again after `kill -9` (unless the store says it is ephemeral);
 //! - a list, whole or in chunks, is consistent with exactly one revision, which it carries, also when it is empty;
 //! - a watch from revision R delivers every later event under its prefix, once, in order, or it ends with an error.
@@ -13,16 +13,22 @@ pub mod conformance;
 pub mod guarantees;
 pub mod memory;
 
-use std::{any::Any, fmt, ops::Bound, sync::Arc, sync::OnceLock};
+use std::{any::Any, borrow::Borrow, fmt, ops::Bound, sync::Arc, sync::OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
-/// The number of a committed transaction; 0 means "before the first".
+/// The number of a committed transaction. An empty store is at [`FIRST_REVISION`]; 0 is read as that.
 pub type Revision = u64;
 
-/// `GROUP/PLURAL/NAMESPACE/NAME` or `GROUP/PLURAL/NAME`; `core` stands for the empty group. A prefix ends in `/`.
+/// The revision of a store that nothing was ever written to.
+pub const FIRST_REVISION: Revision = 1;
+
+/// `GROUP/PLURAL/NAMESPACE/NAME` or `GROUP/PLURAL/NAME`; `core` stands for the empty group.
+///
+/// Where a prefix is asked for, a key that ends in `/` (or is empty) covers all keys that start with it, and any
+/// other key covers itself alone: see [`Key::covers`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Arc<str>);
 
@@ -31,6 +37,19 @@ impl Key {
         Self(path.into())
     }
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+    /// Whether `key` is in the scope of this prefix.
+    pub fn covers(&self, key: &Key) -> bool {
+        if self.is_single() { self.0 == key.0 } else { key.0.starts_with(&*self.0) }
+    }
+    /// Whether this prefix covers one key at most.
+    pub fn is_single(&self) -> bool {
+        !self.0.is_empty() && !self.0.ends_with('/')
+    }
+}
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }
@@ -87,6 +106,8 @@ pub struct Draft {
 impl Draft {
     pub fn fill(&self, revision: Revision) -> Bytes {
         let Some(at) = self.revision_at else { return self.bytes.clone() };
+        debug_assert!(at <= self.bytes.len(), "the hole for the revision is outside of the object");
+        let at = at.min(self.bytes.len());
         let digits = revision.to_string();
         let mut out = Vec::with_capacity(self.bytes.len() + digits.len());
         out.extend_from_slice(&self.bytes[..at]);
@@ -111,12 +132,20 @@ pub enum Expect {
 pub enum Op {
     Put(Key, Draft),
     /// Deletes the key. The event carries the draft (the final object, with the revision of the deletion filled in)
-    /// or, without one, the last stored value.
+    /// or, without one, the last stored value. Deleting what is not there is a conflict with [`Expect::Present`].
     Delete(Key, Option<Draft>),
 }
 
+impl Op {
+    pub fn key(&self) -> &Key {
+        match self {
+            Op::Put(key, _) | Op::Delete(key, _) => key,
+        }
+    }
+}
+
 /// A set of preconditions and writes that happens wholly or not at all. At most [`OPS_MAX`] operations, each
-/// key at most once.
+/// key at most once. Without operations it only checks, and takes no revision.
 #[derive(Clone, Debug, Default)]
 pub struct Transaction {
     pub expect: Vec<(Key, Expect)>,
@@ -154,8 +183,9 @@ impl Event {
 #[derive(Clone, Debug)]
 pub enum WatchItem {
     Events(Arc<[Event]>),
-    /// Nothing under the prefix happened up to and including this revision (sent when the watcher has seen
-    /// everything and at least [`Store::progress`] revisions have passed elsewhere, and on request).
+    /// Everything under the prefix up to and including this revision was delivered. Sent once when the watch has
+    /// caught up with the revision at which it began, then when at least [`Store::progress`] revisions have passed
+    /// elsewhere since the last item, and on [`Store::announce_progress`].
     Progress(Revision),
 }
 
@@ -163,9 +193,9 @@ pub type Watch = BoxStream<'static, Result<WatchItem, Error>>;
 
 #[derive(Clone, Debug)]
 pub struct ListRequest {
-    /// Ends in `/`; every key that starts with it is in scope.
+    /// What is in scope: see [`Key::covers`].
     pub prefix: Key,
-    /// Where to go on: keys at or after (`Included`) or after (`Excluded`) this one.
+    /// Where to go on within the scope: keys at or after (`Included`) or after (`Excluded`) this one.
     pub start: Bound<Key>,
     /// At most this many entries; 0 means all.
     pub limit: usize,
@@ -187,7 +217,8 @@ pub enum Error {
     /// A precondition did not hold; nothing was written. `actual` is the entry as it is.
     #[error("{key}: expected {expected:?}")]
     Conflict { key: Key, expected: Expect, actual: Option<Arc<Entry>> },
-    /// The revision is older than the history that is kept (410 Gone).
+    /// The revision is older than the history that is kept (410 Gone). `oldest` is the oldest that can be listed at
+    /// and watched from.
     #[error("revision {requested} was compacted, the oldest kept is {oldest}")]
     Compacted { requested: Revision, oldest: Revision },
     /// The revision has not happened yet.
@@ -198,6 +229,8 @@ pub enum Error {
     Lagged { limit: usize },
     #[error("a transaction of {ops} operations is over the limit of {OPS_MAX}")]
     TooLarge { ops: usize },
+    #[error("a transaction writes {key} more than once")]
+    WrittenTwice { key: Key },
     /// The disk refused (full, read-only, broken). The write is not acknowledged; reads go on.
     #[error("failed to write to {path}: {reason}")]
     Disk { path: String, reason: String },
@@ -232,14 +265,23 @@ pub trait Store: Send + Sync + 'static {
     /// The number of objects under a prefix (for metrics and quotas of the store itself).
     fn count(&self, prefix: &Key) -> usize;
 
-    /// Forgets the history up to and including `revision`; current objects stay.
+    /// The number of watches that have begun and were not dropped (for metrics).
+    fn watch_count(&self) -> usize;
+
+    /// Forgets the history up to and including `revision`; current objects stay, watches that have begun go on.
+    ///
+    /// # Errors
+    /// [`Error::Future`]; compacting what is compacted already is no error.
     async fn compact(&self, revision: Revision) -> Result<(), Error>;
+
+    /// Sends a [`WatchItem::Progress`] of the current revision to every watcher (for bookmarks, from a timer).
+    fn announce_progress(&self);
 
     /// A [`WatchItem::Progress`] is due to an idle watcher after this many revisions elsewhere.
     fn progress(&self) -> u64 {
         1000
     }
 
-    /// Flushes and refuses further writes.
+    /// Flushes and refuses further writes; watches deliver what they have and end with [`Error::Closed`]. Reads go on.
     async fn close(&self);
 }
