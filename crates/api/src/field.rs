@@ -50,6 +50,12 @@ impl FieldError {
     pub fn duplicate(field: impl Into<String>, value: impl Into<Value>) -> Self {
         Self::new(ErrorType::Duplicate, field, value, "")
     }
+    pub fn too_long(field: impl Into<String>, max_bytes: usize) -> Self {
+        Self::new(ErrorType::TooLong, field, Value::Null, format!("may not be more than {max_bytes} bytes"))
+    }
+    pub fn not_found(field: impl Into<String>, value: impl Into<Value>) -> Self {
+        Self::new(ErrorType::NotFound, field, value, "")
+    }
     /// `supported` is quoted, sorted and listed.
     pub fn not_supported(field: impl Into<String>, value: impl Into<Value>, supported: &[&str]) -> Self {
         let mut names: Vec<_> = supported.iter().map(|s| format!("{s:?}")).collect();
@@ -93,7 +99,8 @@ impl FieldError {
                 | ErrorType::NotSupported
                 | ErrorType::Duplicate
                 | ErrorType::NotFound
-        );
+                | ErrorType::TooMany
+        ) && !(self.error_type == ErrorType::TooMany && self.value.is_null());
         let mut out = label.to_owned();
         if with_value {
             out.push_str(": ");

@@ -47,6 +47,55 @@ pub fn age(object: &Value, now: Timestamp) -> Value {
 
 /// The duration format of kubectl: at most two units, fewer as they grow (`45s`, `5m3s`, `12h`, `3d4h`, `400d`, `2y35d`).
 pub fn short_duration(seconds: i64) -> String {
-    let _ = seconds;
-    String::new()
+    let two = |n: i64, unit: &str, rest: i64, rest_unit: &str| {
+        if rest == 0 { format!("{n}{unit}") } else { format!("{n}{unit}{rest}{rest_unit}") }
+    };
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match seconds {
+        // Clocks differ by a second or two.
+        ..=-2 => "<invalid>".to_owned(),
+        -1 => "0s".to_owned(),
+        0..120 => format!("{seconds}s"),
+        120..600 => two(minutes, "m", seconds % 60, "s"),
+        600..10_800 => format!("{minutes}m"),
+        10_800..28_800 => two(hours, "h", minutes % 60, "m"),
+        28_800..172_800 => format!("{hours}h"),
+        172_800..691_200 => two(days, "d", hours % 24, "h"),
+        691_200..63_072_000 => format!("{days}d"),
+        63_072_000..252_288_000 => two(days / 365, "y", days % 365, "d"),
+        _ => format!("{}y", days / 365),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_as_kubectl_writes_them() {
+        let (m, h, d) = (60, 3600, 86400);
+        for (seconds, expected) in [
+            (-2, "<invalid>"),
+            (-1, "0s"),
+            (0, "0s"),
+            (119, "119s"),
+            (2 * m, "2m"),
+            (5 * m + 3, "5m3s"),
+            (10 * m + 3, "10m"),
+            (179 * m, "179m"),
+            (3 * h, "3h"),
+            (7 * h + 5 * m, "7h5m"),
+            (8 * h + 5 * m, "8h"),
+            (47 * h, "47h"),
+            (2 * d, "2d"),
+            (3 * d + 4 * h, "3d4h"),
+            (8 * d + 4 * h, "8d"),
+            (400 * d, "400d"),
+            (765 * d, "2y35d"),
+            (730 * d, "2y"),
+            (8 * 365 * d + 5 * d, "8y"),
+        ] {
+            assert_eq!(short_duration(seconds), expected, "{seconds}");
+        }
+    }
 }
