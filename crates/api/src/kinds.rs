@@ -1,9 +1,21 @@
 //! THE table: one entry per built-in resource kind. Routes, discovery, OpenAPI, `kubectl get` tables and the free
 //! per-kind tests all fan out from it.
+//!
+//! Served is what a default kube-apiserver of this version serves: every stable version, no alpha and no beta.
 
 use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
+
+use k8s_openapi::Resource as _;
+use k8s_openapi::api::{
+    admissionregistration, apps, authentication, authorization, autoscaling, batch, certificates, coordination, core,
+    discovery, events, flowcontrol, networking, node, policy, rbac, resource, scheduling, storage, storagemigration,
+};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration;
 
 use crate::Hooks;
+use crate::schema::{Lazy, Schema};
 
 /// A resource kind, built in (from the table) or, later, from a CustomResourceDefinition: hence the `Cow`s.
 #[derive(Clone)]
@@ -15,18 +27,28 @@ pub struct Kind {
     pub plural: Cow<'static, str>,
     pub singular: Cow<'static, str>,
     pub namespaced: bool,
-    pub short_names: Cow<'static, [&'static str]>,
-    pub categories: Cow<'static, [&'static str]>,
+    pub short_names: Vec<Cow<'static, str>>,
+    pub categories: Vec<Cow<'static, str>>,
     pub verbs: Verbs,
     pub subresources: Cow<'static, [Subresource]>,
     /// The name of its schema: `io.k8s.api.core.v1.Pod`.
     pub schema_name: Cow<'static, str>,
+    pub schema: SchemaSource,
     /// Group and plural under which objects are stored; differs from the kind's own where two groups share one
     /// resource (`events`).
     pub storage: (Cow<'static, str>, Cow<'static, str>),
     /// The version in which objects are stored; [`Hooks::convert`] goes between it and the others.
     pub storage_version: (Cow<'static, str>, Cow<'static, str>),
     pub hooks: &'static Hooks,
+}
+
+/// Where a kind's schema comes from.
+#[derive(Clone)]
+pub enum SchemaSource {
+    /// Built when it is first asked for, then kept for the life of the process.
+    BuiltIn(&'static Lazy),
+    /// The structural schema of a CustomResourceDefinition's version ([`Schema::from_crd`]).
+    Custom(Arc<Schema>),
 }
 
 impl std::fmt::Debug for Kind {
@@ -47,16 +69,39 @@ impl Kind {
     pub fn subresource(&self, name: &str) -> Option<Subresource> {
         self.subresources.iter().copied().find(|s| s.name() == name)
     }
+    pub fn schema(&self) -> &Schema {
+        match &self.schema {
+            SchemaSource::BuiltIn(lazy) => lazy.get(),
+            SchemaSource::Custom(schema) => schema,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verbs {
     /// create, delete, deletecollection, get, list, patch, update, watch.
     All,
+    /// `namespaces`: all of them but deletecollection.
+    NoDeleteCollection,
     /// The reviews and requests that are answered and never stored.
     CreateOnly,
     /// `componentstatuses`.
     ReadOnly,
+}
+
+impl Verbs {
+    /// As discovery lists them.
+    pub fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::All => &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+            Self::NoDeleteCollection => &["create", "delete", "get", "list", "patch", "update", "watch"],
+            Self::CreateOnly => &["create"],
+            Self::ReadOnly => &["get", "list"],
+        }
+    }
+    pub fn allows(self, verb: &str) -> bool {
+        self.names().contains(&verb)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,11 +141,172 @@ impl Subresource {
             Self::Approval => "approval",
         }
     }
+    /// As discovery lists them.
+    pub fn verbs(self) -> &'static [&'static str] {
+        match self {
+            Self::Status | Self::Scale | Self::EphemeralContainers | Self::Resize | Self::Approval => {
+                &["get", "patch", "update"]
+            }
+            Self::Binding | Self::Eviction | Self::Token => &["create"],
+            Self::Log => &["get"],
+            Self::Exec | Self::Attach | Self::PortForward => &["create", "get"],
+            Self::Proxy => &["create", "delete", "get", "patch", "update"],
+            Self::Finalize => &["update"],
+        }
+    }
+    /// Group, version and kind of what is sent and answered; `None`: the kind that it belongs to.
+    pub fn body(self, of: &Kind) -> Option<(&'static str, &'static str, Cow<'static, str>)> {
+        Some(match self {
+            Self::Scale => ("autoscaling", "v1", "Scale".into()),
+            Self::Eviction => ("policy", "v1", "Eviction".into()),
+            Self::Token => ("authentication.k8s.io", "v1", "TokenRequest".into()),
+            Self::Binding => ("", "v1", "Binding".into()),
+            Self::Exec => ("", "v1", "PodExecOptions".into()),
+            Self::Attach => ("", "v1", "PodAttachOptions".into()),
+            Self::PortForward => ("", "v1", "PodPortForwardOptions".into()),
+            Self::Proxy => ("", "v1", format!("{}ProxyOptions", of.kind).into()),
+            Self::Status | Self::EphemeralContainers | Self::Resize | Self::Log | Self::Finalize | Self::Approval => {
+                return None;
+            }
+        })
+    }
 }
 
-/// Every built-in kind, in discovery order.
+use Subresource::*;
+use Verbs::{All, CreateOnly, NoDeleteCollection, ReadOnly};
+
+const GENERIC: &Hooks = &Hooks::GENERIC;
+const NAMESPACED: bool = true;
+const CLUSTER: bool = false;
+
+/// Group, version, kind, plural and schema come from the Rust type; the rest is the row.
+macro_rules! table {
+    ($($ty:path, $scope:expr, $short:expr, $categories:expr, $verbs:expr, $subresources:expr, $hooks:expr;)*) => {
+        vec![$({
+            static SCHEMA: Lazy = Lazy::new(|generator| generator.subschema_for::<$ty>());
+            row(
+                (<$ty>::GROUP, <$ty>::VERSION, <$ty>::KIND, <$ty>::URL_PATH_SEGMENT, $scope),
+                (<$ty as schemars::JsonSchema>::schema_name(), &SCHEMA),
+                (&$short, &$categories, $verbs, &$subresources),
+                $hooks,
+            )
+        }),*]
+    };
+}
+
+type Identity = (&'static str, &'static str, &'static str, &'static str, bool);
+type Offer = (&'static [&'static str], &'static [&'static str], Verbs, &'static [Subresource]);
+
+fn row(
+    (group, version, kind, plural, namespaced): Identity,
+    (schema_name, lazy): (Cow<'static, str>, &'static Lazy),
+    (short_names, categories, verbs, subresources): Offer,
+    hooks: &'static Hooks,
+) -> Kind {
+    // Two pairs of resources share their objects, as upstream's etcd keys do.
+    let (stored_group, stored_version) = match (group, plural) {
+        ("events.k8s.io", "events") => ("", "v1"),
+        ("autoscaling", "horizontalpodautoscalers") => ("autoscaling", "v2"),
+        _ => (group, version),
+    };
+    Kind {
+        group: group.into(),
+        version: version.into(),
+        kind: kind.into(),
+        plural: plural.into(),
+        singular: kind.to_ascii_lowercase().into(),
+        namespaced,
+        short_names: short_names.iter().map(|s| Cow::Borrowed(*s)).collect(),
+        categories: categories.iter().map(|s| Cow::Borrowed(*s)).collect(),
+        verbs,
+        subresources: subresources.into(),
+        schema_name,
+        schema: SchemaSource::BuiltIn(lazy),
+        storage: (stored_group.into(), plural.into()),
+        storage_version: (stored_group.into(), stored_version.into()),
+        hooks,
+    }
+}
+
+#[rustfmt::skip]
+static TABLE: LazyLock<Vec<Kind>> = LazyLock::new(|| table! {
+    core::v1::Binding, NAMESPACED, [], [], CreateOnly, [], GENERIC;
+    core::v1::ComponentStatus, CLUSTER, ["cs"], [], ReadOnly, [], GENERIC;
+    core::v1::ConfigMap, NAMESPACED, ["cm"], [], All, [], GENERIC;
+    core::v1::Endpoints, NAMESPACED, ["ep"], [], All, [], GENERIC;
+    core::v1::Event, NAMESPACED, ["ev"], [], All, [], GENERIC;
+    core::v1::LimitRange, NAMESPACED, ["limits"], [], All, [], GENERIC;
+    core::v1::Namespace, CLUSTER, ["ns"], [], NoDeleteCollection, [Finalize, Status], GENERIC;
+    core::v1::Node, CLUSTER, ["no"], [], All, [Proxy, Status], GENERIC;
+    core::v1::PersistentVolumeClaim, NAMESPACED, ["pvc"], [], All, [Status], GENERIC;
+    core::v1::PersistentVolume, CLUSTER, ["pv"], [], All, [Status], GENERIC;
+    core::v1::Pod, NAMESPACED, ["po"], ["all"], All, [Attach, Binding, EphemeralContainers, Eviction, Exec, Log, PortForward, Proxy, Resize, Status], GENERIC;
+    core::v1::PodTemplate, NAMESPACED, [], [], All, [], GENERIC;
+    core::v1::ReplicationController, NAMESPACED, ["rc"], ["all"], All, [Scale, Status], GENERIC;
+    core::v1::ResourceQuota, NAMESPACED, ["quota"], [], All, [Status], GENERIC;
+    core::v1::Secret, NAMESPACED, [], [], All, [], GENERIC;
+    core::v1::ServiceAccount, NAMESPACED, ["sa"], [], All, [Token], GENERIC;
+    core::v1::Service, NAMESPACED, ["svc"], ["all"], All, [Proxy, Status], GENERIC;
+    apiregistration::v1::APIService, CLUSTER, [], ["api-extensions"], All, [Status], GENERIC;
+    apps::v1::ControllerRevision, NAMESPACED, [], [], All, [], GENERIC;
+    apps::v1::DaemonSet, NAMESPACED, ["ds"], ["all"], All, [Status], GENERIC;
+    apps::v1::Deployment, NAMESPACED, ["deploy"], ["all"], All, [Scale, Status], GENERIC;
+    apps::v1::ReplicaSet, NAMESPACED, ["rs"], ["all"], All, [Scale, Status], GENERIC;
+    apps::v1::StatefulSet, NAMESPACED, ["sts"], ["all"], All, [Scale, Status], GENERIC;
+    events::v1::Event, NAMESPACED, ["ev"], [], All, [], GENERIC;
+    authentication::v1::SelfSubjectReview, CLUSTER, [], [], CreateOnly, [], GENERIC;
+    authentication::v1::TokenReview, CLUSTER, [], [], CreateOnly, [], GENERIC;
+    authorization::v1::LocalSubjectAccessReview, NAMESPACED, [], [], CreateOnly, [], GENERIC;
+    authorization::v1::SelfSubjectAccessReview, CLUSTER, [], [], CreateOnly, [], GENERIC;
+    authorization::v1::SelfSubjectRulesReview, CLUSTER, [], [], CreateOnly, [], GENERIC;
+    authorization::v1::SubjectAccessReview, CLUSTER, [], [], CreateOnly, [], GENERIC;
+    autoscaling::v2::HorizontalPodAutoscaler, NAMESPACED, ["hpa"], ["all"], All, [Status], GENERIC;
+    autoscaling::v1::HorizontalPodAutoscaler, NAMESPACED, ["hpa"], ["all"], All, [Status], GENERIC;
+    batch::v1::CronJob, NAMESPACED, ["cj"], ["all"], All, [Status], GENERIC;
+    batch::v1::Job, NAMESPACED, [], ["all"], All, [Status], GENERIC;
+    certificates::v1::CertificateSigningRequest, CLUSTER, ["csr"], [], All, [Approval, Status], GENERIC;
+    certificates::v1::ClusterTrustBundle, CLUSTER, [], [], All, [], GENERIC;
+    certificates::v1::PodCertificateRequest, NAMESPACED, [], [], All, [Status], GENERIC;
+    networking::v1::IngressClass, CLUSTER, [], [], All, [], GENERIC;
+    networking::v1::Ingress, NAMESPACED, ["ing"], [], All, [Status], GENERIC;
+    networking::v1::IPAddress, CLUSTER, ["ip"], [], All, [], GENERIC;
+    networking::v1::NetworkPolicy, NAMESPACED, ["netpol"], [], All, [], GENERIC;
+    networking::v1::ServiceCIDR, CLUSTER, [], [], All, [Status], GENERIC;
+    policy::v1::PodDisruptionBudget, NAMESPACED, ["pdb"], [], All, [Status], GENERIC;
+    rbac::v1::ClusterRoleBinding, CLUSTER, [], [], All, [], GENERIC;
+    rbac::v1::ClusterRole, CLUSTER, [], [], All, [], GENERIC;
+    rbac::v1::RoleBinding, NAMESPACED, [], [], All, [], GENERIC;
+    rbac::v1::Role, NAMESPACED, [], [], All, [], GENERIC;
+    storage::v1::CSIDriver, CLUSTER, [], [], All, [], GENERIC;
+    storage::v1::CSINode, CLUSTER, [], [], All, [Status], GENERIC;
+    storage::v1::CSIStorageCapacity, NAMESPACED, [], [], All, [], GENERIC;
+    storage::v1::StorageClass, CLUSTER, ["sc"], [], All, [], GENERIC;
+    storage::v1::VolumeAttachment, CLUSTER, [], [], All, [Status], GENERIC;
+    storage::v1::VolumeAttributesClass, CLUSTER, ["vac"], [], All, [], GENERIC;
+    admissionregistration::v1::MutatingAdmissionPolicy, CLUSTER, [], ["api-extensions"], All, [], GENERIC;
+    admissionregistration::v1::MutatingAdmissionPolicyBinding, CLUSTER, [], ["api-extensions"], All, [], GENERIC;
+    admissionregistration::v1::MutatingWebhookConfiguration, CLUSTER, [], ["api-extensions"], All, [], GENERIC;
+    admissionregistration::v1::ValidatingAdmissionPolicy, CLUSTER, [], ["api-extensions"], All, [Status], GENERIC;
+    admissionregistration::v1::ValidatingAdmissionPolicyBinding, CLUSTER, [], ["api-extensions"], All, [], GENERIC;
+    admissionregistration::v1::ValidatingWebhookConfiguration, CLUSTER, [], ["api-extensions"], All, [], GENERIC;
+    apiextensions::v1::CustomResourceDefinition, CLUSTER, ["crd", "crds"], ["api-extensions"], All, [Status], GENERIC;
+    scheduling::v1::PriorityClass, CLUSTER, ["pc"], [], All, [], GENERIC;
+    coordination::v1::Lease, NAMESPACED, [], [], All, [], GENERIC;
+    node::v1::RuntimeClass, CLUSTER, [], [], All, [], GENERIC;
+    discovery::v1::EndpointSlice, NAMESPACED, [], [], All, [], GENERIC;
+    resource::v1::DeviceClass, CLUSTER, [], [], All, [], GENERIC;
+    resource::v1::DeviceTaintRule, CLUSTER, [], [], All, [Status], GENERIC;
+    resource::v1::ResourceClaim, NAMESPACED, [], [], All, [Status], GENERIC;
+    resource::v1::ResourceClaimTemplate, NAMESPACED, [], [], All, [], GENERIC;
+    resource::v1::ResourceSlice, CLUSTER, [], [], All, [], GENERIC;
+    flowcontrol::v1::FlowSchema, CLUSTER, [], [], All, [Status], GENERIC;
+    flowcontrol::v1::PriorityLevelConfiguration, CLUSTER, [], [], All, [Status], GENERIC;
+    storagemigration::v1::StorageVersionMigration, CLUSTER, [], [], All, [Status], GENERIC;
+});
+
+/// Every built-in kind, in discovery order: groups by priority, the preferred version of a group first.
 pub fn builtin() -> &'static [Kind] {
-    &[]
+    &TABLE
 }
 
 pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
@@ -110,3 +316,15 @@ pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
 pub fn find_kind(group: &str, version: &str, kind: &str) -> Option<&'static Kind> {
     builtin().iter().find(|k| k.kind == kind && k.group == group && k.version == version)
 }
+
+/// The kind in which the objects of `kind` are stored: itself, or the one that it shares them with.
+pub fn stored_as(kind: &Kind) -> &Kind {
+    let (group, version) = &kind.storage_version;
+    if *group == kind.group && *version == kind.version {
+        return kind;
+    }
+    find(group, version, &kind.storage.1).unwrap_or(kind)
+}
+
+#[cfg(test)]
+mod tests;
