@@ -11,6 +11,8 @@
 
 pub mod conformance;
 pub mod fake;
+pub mod ledger;
+pub mod reference;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
@@ -152,6 +154,9 @@ pub struct ContainerConfig {
     /// ones with a time suffix beside it; the oldest is dropped.
     pub log_bytes_max: Option<u64>,
     pub log_files_max: Option<u32>,
+    /// A file in the container; what it holds at the exit is [`Exit::message`] where the runtime has none of its own
+    /// (a trap). `None`: not read.
+    pub termination_message_path: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,6 +175,24 @@ pub struct Exit {
     pub reason: &'static str,
     /// A trap with its backtrace, or what else the user should read; at most [`MESSAGE_BYTES_MAX`].
     pub message: String,
+}
+
+impl Exit {
+    /// By itself, with the guest's own code.
+    pub fn from_code(code: i32) -> Self {
+        let reason = if code == 0 { "Completed" } else { "Error" };
+        Self { code, reason, message: String::new() }
+    }
+
+    /// Killed: 128 + SIGKILL.
+    pub fn killed() -> Self {
+        Self { code: 137, reason: "Error", message: String::new() }
+    }
+
+    /// Ended because it was asked to: 128 + SIGTERM.
+    pub fn terminated() -> Self {
+        Self { code: 143, reason: "Error", message: String::new() }
+    }
 }
 
 /// The limit of a termination message (as the kubelet's); longer ones keep their beginning.
