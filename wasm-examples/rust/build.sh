@@ -1,0 +1,21 @@
+#!/bin/sh
+# Builds every example and copies the modules here: preview 1 for the commands, a 0.2 component for http-hello.
+# Needs the targets:  rustup target add wasm32-wasip1 wasm32-wasip2
+# With `--check` it only says whether the targets are there (exit 3 when they are not).
+set -eu
+cd "$(dirname "$0")"
+rustc=${RUSTC:-rustc}
+for target in wasm32-wasip1 wasm32-wasip2; do
+    if ! [ -d "$($rustc --print sysroot)/lib/rustlib/$target/lib" ]; then
+        echo "the Rust target $target is not installed: rustup target add $target" >&2
+        exit 3
+    fi
+done
+[ "${1:-}" = --check ] && exit 0
+out=${OUT:-.}
+target=${CARGO_TARGET_DIR:-target}
+cargo build --release --locked --target wasm32-wasip1 --target-dir "$target" -p hello -p counter -p ticker -p exit-code -p word-count
+cargo build --release --locked --target wasm32-wasip2 --target-dir "$target" -p http-hello
+for name in hello counter ticker exit-code word-count; do cp "$target/wasm32-wasip1/release/$name.wasm" "$out/$name.wasm"; done
+cp "$target/wasm32-wasip2/release/http_hello.wasm" "$out/http-hello.wasm"
+(cd "$out" && sha256sum hello.wasm counter.wasm ticker.wasm exit-code.wasm word-count.wasm http-hello.wasm >SHA256SUMS)
