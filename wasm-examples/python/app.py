@@ -2,7 +2,7 @@
 
 Build (about 18 MB, so it is not committed):
     pip install componentize-py==0.25.1
-    componentize-py --wit-path wit --world wasi:cli/command@0.2.0 componentize app -o greet.wasm
+    componentize-py --wit-path wit --world greet componentize app -o greet.wasm
 """
 
 import sys

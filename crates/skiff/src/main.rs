@@ -1,3 +1,50 @@
-//! The skiff binary.
+//! The `skiff` command: parses the command line, picks the verb, and turns its result into an exit code.
+//!
+//! Exit codes: 0 done, 1 the operation failed, 2 the command line is wrong.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use skiff::{commands::Command, global::Global};
+
+/// Guests are many small, short-lived allocations on several threads: the system allocator keeps far more of them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// WebAssembly and container workloads behind the Kubernetes API, in one binary.
+///
+/// Start a cluster with `skiff up` (no root, no Docker, no etcd) and use it with kubectl, or run a manifest in a
+/// throwaway one with `skiff run -f FILE`.
+#[derive(Parser)]
+#[command(name = "skiff", version, max_term_width = 100, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = cli.global.init_logging() {
+        eprintln!("error: {error:#}");
+        return ExitCode::from(2);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("skiff").build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: failed to start the worker threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(cli.command.run(&cli.global));
+    // A task that hangs (a terminal read, say) must not keep the process.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

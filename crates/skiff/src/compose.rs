@@ -1,0 +1,1 @@
+//! The only place that names a concrete store or runtime: a whole cluster from its parts.
