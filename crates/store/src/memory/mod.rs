@@ -6,8 +6,6 @@
 mod history;
 mod staging;
 mod state;
-#[cfg(test)]
-mod tests;
 mod watchers;
 
 pub use history::Batch;
