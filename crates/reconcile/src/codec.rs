@@ -52,6 +52,35 @@ pub struct Codec {
     pub object: fn(Value) -> serde_json::Result<AnyObject>,
     /// `None` if the object is of another type.
     pub meta: fn(&AnyObject) -> Option<&ObjectMeta>,
+    /// Objects are [`Partial`]s.
+    pub metadata_only: bool,
+}
+
+/// The metadata of an object of any kind.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Partial {
+    pub metadata: ObjectMeta,
+}
+
+trait Read: DeserializeOwned + Send + Sync + 'static {
+    fn meta(&self) -> &ObjectMeta;
+    fn meta_mut(&mut self) -> &mut ObjectMeta;
+}
+impl Read for Partial {
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+impl<K: Object> Read for K {
+    fn meta(&self) -> &ObjectMeta {
+        self.metadata()
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        self.metadata_mut()
+    }
 }
 
 impl fmt::Debug for Codec {
@@ -62,18 +91,27 @@ impl fmt::Debug for Codec {
 
 impl Codec {
     pub fn of<K: Object>() -> Self {
+        Self::reading::<K>(KindRef::of::<K>(), false)
+    }
+    /// Objects of any kind, of which only the metadata is asked for and kept: [`Partial`]s.
+    pub fn metadata(kind: KindRef) -> Self {
+        Self::reading::<Partial>(kind, true)
+    }
+
+    fn reading<K: Read>(kind: KindRef, metadata_only: bool) -> Self {
         Self {
-            kind: KindRef::of::<K>(),
+            kind,
             page: decode_page::<K>,
             event: decode_event::<K>,
             object: |value| serde_json::from_value::<K>(value).map(share),
-            meta: |object| object.downcast_ref::<K>().map(|o| o.metadata()),
+            meta: |object| object.downcast_ref::<K>().map(Read::meta),
+            metadata_only,
         }
     }
 }
 
-fn share<K: Object>(mut object: K) -> AnyObject {
-    object.metadata_mut().managed_fields = None;
+fn share<K: Read>(mut object: K) -> AnyObject {
+    object.meta_mut().managed_fields = None;
     Arc::new(object)
 }
 
@@ -85,7 +123,7 @@ struct List<K> {
     items: Option<Vec<K>>,
 }
 
-fn decode_page<K: Object>(bytes: &[u8]) -> serde_json::Result<Page> {
+fn decode_page<K: Read>(bytes: &[u8]) -> serde_json::Result<Page> {
     let list: List<K> = serde_json::from_slice(bytes)?;
     Ok(Page {
         resource_version: list.metadata.resource_version.unwrap_or_default(),
@@ -94,13 +132,13 @@ fn decode_page<K: Object>(bytes: &[u8]) -> serde_json::Result<Page> {
     })
 }
 
-fn decode_event<K: Object>(bytes: &[u8]) -> serde_json::Result<WatchEvent> {
+fn decode_event<K: Read>(bytes: &[u8]) -> serde_json::Result<WatchEvent> {
     serde_json::from_slice::<Line<K>>(bytes).map(|line| line.0)
 }
 
 struct Line<K>(WatchEvent, PhantomData<K>);
 
-impl<'de, K: Object> Deserialize<'de> for Line<K> {
+impl<'de, K: Read> Deserialize<'de> for Line<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(LineVisitor(PhantomData))
     }
@@ -108,7 +146,7 @@ impl<'de, K: Object> Deserialize<'de> for Line<K> {
 
 struct LineVisitor<K>(PhantomData<K>);
 
-impl<'de, K: Object> Visitor<'de> for LineVisitor<K> {
+impl<'de, K: Read> Visitor<'de> for LineVisitor<K> {
     type Value = Line<K>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
@@ -26,6 +27,8 @@ pub enum Rejected {
     NotFound(String),
     #[error("{0} has changed")]
     Conflict(String),
+    #[error("some {0} remain")]
+    Remaining(String),
     #[error("{0} does not decode: {1}")]
     Invalid(String, String),
 }
@@ -76,9 +79,12 @@ impl Model {
         Self::default()
     }
 
-    /// Makes the kind known; [`Self::insert`] and [`settle`] do it by themselves.
+    /// Makes the kind known; [`Self::insert`] and [`settle`] do it by themselves. Whole objects win over metadata.
     pub fn declare(&mut self, codec: Codec) {
-        self.codecs.insert(codec.kind, codec);
+        let known = self.codecs.entry(codec.kind).or_insert(codec);
+        if known.metadata_only {
+            *known = codec;
+        }
     }
 
     /// Adds or replaces an object as it is, filling in uid, resource version and creation time where absent.
@@ -157,6 +163,7 @@ impl Model {
                 let old = self.guarded(kind, key, preconditions)?;
                 self.delete(kind, key, old, *propagation, *grace_seconds, now)
             }
+            Action::DeleteCollection { kind, namespace } => self.delete_all(kind, namespace, now),
         }
     }
 
@@ -234,6 +241,18 @@ impl Model {
         self.put(kind, new)
     }
 
+    fn delete_all(&mut self, kind: &KindRef, namespace: &str, now: Timestamp) -> Result<(), Rejected> {
+        let here = |model: &Self| -> Vec<ObjectKey> {
+            let of_kind = model.objects.keys().filter(|(k, key)| k == kind && key.namespace == namespace);
+            of_kind.map(|(_, key)| key.clone()).collect()
+        };
+        for key in here(self) {
+            let old = self.guarded(kind, &key, &Preconditions::default())?;
+            self.delete(kind, &key, old, Some("Background"), None, now)?;
+        }
+        if here(self).is_empty() { Ok(()) } else { Err(Rejected::Remaining(format!("{} in {namespace}", kind.plural))) }
+    }
+
     fn delete(
         &mut self,
         kind: &KindRef,
@@ -289,6 +308,10 @@ impl View for Model {
         });
         owned.map(|(_, s)| s.decoded.clone()).collect()
     }
+    fn list_metadata(&self, kind: &KindRef, namespace: Option<&str>) -> Vec<ObjectMeta> {
+        let Some(codec) = self.codecs.get(kind) else { return Vec::new() };
+        self.list_any(kind, namespace).iter().filter_map(|o| (codec.meta)(o).cloned()).collect()
+    }
 }
 
 /// Reconciles one key until its plan is empty; returns the plans that had something to do.
@@ -313,8 +336,11 @@ pub fn settle<C: Controller>(
             return Err(NotQuiet::Busy(plan));
         }
         for action in plan.actions.iter().chain(&plan.status) {
-            if let Err(reason) = model.apply(action, now) {
-                return Err(NotQuiet::Rejected { plan, reason });
+            match model.apply(action, now) {
+                Ok(()) => {}
+                // The executor would look again later.
+                Err(Rejected::Remaining(_)) => break,
+                Err(reason) => return Err(NotQuiet::Rejected { plan, reason }),
             }
         }
         plans.push(plan);

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-pub use codec::{AnyObject, Codec};
+pub use codec::{AnyObject, Codec, Partial};
 pub use plan::{Action, EventType, Plan, PlannedEvent, Preconditions};
 pub use view::{Object, View, ViewExt};
 
@@ -89,6 +89,7 @@ pub enum Maps {
     /// To the controlling owner of this kind.
     Controller(KindRef),
     By(Mapper),
+    ByMetadata(fn(&dyn View, &ObjectMeta) -> Vec<ObjectKey>),
     /// Only read by `observe`: its changes make nobody look again.
     Nothing,
 }
@@ -100,6 +101,10 @@ impl Watch {
     /// The primary kind.
     pub fn itself<K: Object>() -> Self {
         Self { codec: Codec::of::<K>(), maps: Maps::Itself }
+    }
+    /// Of a kind whose Rust type does not matter: only its metadata is watched, unless somebody needs it whole.
+    pub fn by_metadata(kind: KindRef, map: fn(&dyn View, &ObjectMeta) -> Vec<ObjectKey>) -> Self {
+        Self { codec: Codec::metadata(kind), maps: Maps::ByMetadata(map) }
     }
     /// Objects `K` whose controller is an `Owner`.
     pub fn controlled_by<K: Object, Owner: Object>() -> Self {

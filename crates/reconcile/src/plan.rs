@@ -45,6 +45,11 @@ pub enum Action {
         grace_seconds: Option<i64>,
         preconditions: Preconditions,
     },
+    /// Deletes everything of a kind in a namespace. The step fails, and ends the plan, while anything remains.
+    DeleteCollection {
+        kind: KindRef,
+        namespace: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +108,7 @@ impl fmt::Display for Action {
                 write!(f, "delete {} {key}", kind.kind)?;
                 propagation.map_or(Ok(()), |p| write!(f, " {p}"))
             }
+            Action::DeleteCollection { kind, namespace } => write!(f, "delete all {} {namespace}", kind.plural),
         }
     }
 }

@@ -41,6 +41,8 @@ pub trait View: Send + Sync {
     fn list_any(&self, kind: &KindRef, namespace: Option<&str>) -> Vec<AnyObject>;
     /// The objects of a kind that have an owner reference with this UID (an index, not a scan).
     fn owned_any(&self, kind: &KindRef, owner_uid: &str) -> Vec<AnyObject>;
+    /// The metadata of the objects of a kind, whether they are held whole or not. Sorted by key.
+    fn list_metadata(&self, kind: &KindRef, namespace: Option<&str>) -> Vec<ObjectMeta>;
 }
 
 pub trait ViewExt: View {
