@@ -1,1 +1,34 @@
-//! The Kubernetes API: pipeline, registry, HTTP, TLS, authentication
+//! The Kubernetes API server: pipeline, registry, HTTP, TLS, authentication.
+//!
+//! Read `pipeline.rs` first: the way of every request is on that page. What must stay true:
+//! - nothing but the pipeline writes to the store, and only this crate holds one;
+//! - `http/errors.rs` is the only place that maps errors to HTTP;
+//! - an object is parsed once and serialized once per write; reads and watches copy what is stored.
+
+mod admission;
+mod authn;
+mod authz;
+mod bootstrap;
+mod clock;
+mod commit;
+mod context;
+mod encode;
+mod http;
+mod limits;
+mod nodes;
+mod object;
+mod pipeline;
+mod prepare;
+mod priority;
+mod registry;
+mod server;
+mod service;
+mod validate;
+mod verbs;
+
+pub use authn::{StaticToken, UserInfo};
+pub use http::body::BODY_BYTES_MAX;
+pub use limits::Limits;
+pub use nodes::{NoNodes, NodeConnector, NodeError};
+pub use server::{ApiServer, ApiServerConfig, BootstrapError};
+pub use service::InProcess;

@@ -1,0 +1,92 @@
+//! Who asks: a client certificate, a bearer token, an identity given by this process, or nobody.
+
+use http::{HeaderMap, header};
+use skiff_api::Status;
+
+use crate::server::ApiServer;
+
+/// A user and the groups it is in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UserInfo {
+    pub name: String,
+    pub groups: Vec<String>,
+}
+
+pub(crate) const AUTHENTICATED: &str = "system:authenticated";
+pub(crate) const UNAUTHENTICATED: &str = "system:unauthenticated";
+
+impl UserInfo {
+    pub fn new(name: impl Into<String>, groups: &[&str]) -> Self {
+        Self { name: name.into(), groups: groups.iter().map(|g| (*g).to_owned()).collect() }
+    }
+
+    /// Whoever starts the cluster.
+    pub fn admin() -> Self {
+        Self::new("kubernetes-admin", &["system:masters"])
+    }
+
+    pub(crate) fn anonymous() -> Self {
+        Self::new("system:anonymous", &[UNAUTHENTICATED])
+    }
+
+    pub(crate) fn is_in(&self, group: &str) -> bool {
+        self.groups.iter().any(|g| g == group)
+    }
+
+    fn authenticated(mut self) -> Self {
+        if !self.is_in(AUTHENTICATED) {
+            self.groups.push(AUTHENTICATED.to_owned());
+        }
+        self
+    }
+}
+
+/// A bearer token that is known from the configuration.
+#[derive(Clone)]
+pub struct StaticToken {
+    pub token: String,
+    pub user: UserInfo,
+}
+
+impl std::fmt::Debug for StaticToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "StaticToken({})", self.user.name)
+    }
+}
+
+/// How a request came in.
+#[derive(Debug, Clone)]
+pub(crate) enum Caller {
+    /// From this process, which says who it is.
+    InProcess(UserInfo),
+    /// Over the network, with the user of a verified client certificate, if there is one.
+    Network { certificate: Option<UserInfo> },
+}
+
+/// # Errors
+/// 401 for a token that is not known: only a request without any credential is anonymous.
+pub(crate) fn authenticate(api: &ApiServer, caller: &Caller, headers: &HeaderMap) -> Result<UserInfo, Status> {
+    match caller {
+        Caller::InProcess(user) => return Ok(user.clone().authenticated()),
+        Caller::Network { certificate: Some(user) } => return Ok(user.clone().authenticated()),
+        Caller::Network { certificate: None } => {}
+    }
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(UserInfo::anonymous()) };
+    let text = value.to_str().map_err(|_| Status::unauthorized())?;
+    let Some((scheme, token)) = text.split_once(' ') else { return Err(Status::unauthorized()) };
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Status::unauthorized());
+    }
+    user_of_token(api, token.trim()).ok_or_else(Status::unauthorized)
+}
+
+/// The user of a bearer token that this server accepts.
+pub(crate) fn user_of_token(api: &ApiServer, token: &str) -> Option<UserInfo> {
+    let known = api.tokens.iter().find(|t| same(t.token.as_bytes(), token.as_bytes()));
+    known.map(|t| t.user.clone().authenticated())
+}
+
+/// Compares in a time that does not depend on where the first difference is.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |sum, (x, y)| sum | (x ^ y)) == 0
+}

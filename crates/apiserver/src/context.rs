@@ -1,0 +1,108 @@
+//! One request on its way through the pipeline: who asks, what for, and with which options.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use skiff_api::Kind;
+use skiff_store::Key;
+
+use crate::{
+    authn::UserInfo,
+    http::{
+        negotiate::Accepted,
+        query::{Query, WriteOptions},
+        route::{Target, Verb},
+    },
+    registry::Resource,
+    server::ApiServer,
+};
+
+pub(crate) struct Context {
+    pub api: Arc<ApiServer>,
+    pub user: UserInfo,
+    pub target: Target,
+    pub verb: Verb,
+    pub query: Query,
+    pub options: WriteOptions,
+    pub accepted: Accepted,
+    pub now: Timestamp,
+    /// Who owns the fields that are written: `fieldManager`, or the client's program as the user agent names it.
+    pub manager: String,
+    /// `Warning:` headers to send, in order, each once.
+    warnings: Mutex<Vec<String>>,
+}
+
+/// More warnings than this are dropped, as upstream does.
+const WARNINGS_MAX: usize = 50;
+
+impl Context {
+    #[expect(clippy::too_many_arguments, reason = "the one constructor, called once")]
+    pub(crate) fn new(
+        api: Arc<ApiServer>,
+        user: UserInfo,
+        target: Target,
+        verb: Verb,
+        query: Query,
+        options: WriteOptions,
+        accepted: Accepted,
+        headers: &HeaderMap,
+    ) -> Self {
+        let manager = options.field_manager.clone().unwrap_or_else(|| default_manager(headers));
+        let now = crate::clock::now();
+        Self { api, user, target, verb, query, options, accepted, now, manager, warnings: Mutex::default() }
+    }
+
+    /// The same request about another object: a binding is a write to a pod.
+    pub(crate) fn with_target(&self, target: Target) -> Self {
+        Self {
+            api: self.api.clone(),
+            user: self.user.clone(),
+            target,
+            verb: self.verb,
+            query: self.query.clone(),
+            options: self.options.clone(),
+            accepted: self.accepted,
+            now: self.now,
+            manager: self.manager.clone(),
+            warnings: Mutex::new(self.warnings()),
+        }
+    }
+
+    pub(crate) fn resource(&self) -> &Resource {
+        &self.target.resource
+    }
+
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.target.resource.kind
+    }
+
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        self.target.namespace.as_deref()
+    }
+
+    pub(crate) fn key(&self, name: &str) -> Key {
+        self.resource().key(self.namespace(), name)
+    }
+
+    pub(crate) fn warn(&self, text: impl Into<String>) {
+        let text = text.into();
+        let mut warnings = self.warnings.lock();
+        if warnings.len() < WARNINGS_MAX && !warnings.contains(&text) {
+            warnings.push(text);
+        }
+    }
+
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        std::mem::take(&mut self.warnings.lock())
+    }
+}
+
+/// `kubectl/v1.33 (linux/amd64)` is the manager `kubectl`.
+fn default_manager(headers: &HeaderMap) -> String {
+    let agent = headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let program = agent.split('/').next().unwrap_or("");
+    let name: String = program.chars().filter(|c| !c.is_control()).take(128).collect();
+    if name.is_empty() { "unknown".to_owned() } else { name }
+}

@@ -1,0 +1,103 @@
+//! The API server as a value: what every request shares.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
+
+use skiff_api::kinds;
+use skiff_store::Store;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    authn::{StaticToken, UserInfo},
+    limits::{Gates, Limits},
+    nodes::NodeConnector,
+    priority::DefaultPriority,
+    registry::Registry,
+    service::InProcess,
+};
+
+pub use crate::bootstrap::BootstrapError;
+
+/// What an API server is made of.
+pub struct ApiServerConfig {
+    pub store: Arc<dyn Store>,
+    pub nodes: Arc<dyn NodeConnector>,
+    /// Bearer tokens beside client certificates.
+    pub tokens: Vec<StaticToken>,
+    pub limits: Limits,
+    /// The address of the service `kubernetes` in the namespace `default`.
+    pub service_ip: IpAddr,
+    /// Where that service leads: the address and port at which clients in the cluster reach this server.
+    pub advertise: Option<std::net::SocketAddr>,
+}
+
+impl ApiServerConfig {
+    /// Everything else at its default.
+    pub fn new(store: Arc<dyn Store>, nodes: Arc<dyn NodeConnector>) -> Self {
+        Self {
+            store,
+            nodes,
+            tokens: Vec::new(),
+            limits: Limits::default(),
+            service_ip: IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1)),
+            advertise: None,
+        }
+    }
+}
+
+/// The API server. It serves in-process clients through [`ApiServer::service`] and the network through
+/// [`ApiServer::serve`]; both take the same way.
+pub struct ApiServer {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) nodes: Arc<dyn NodeConnector>,
+    pub(crate) tokens: Vec<StaticToken>,
+    pub(crate) registry: Registry,
+    pub(crate) limits: Limits,
+    pub(crate) gates: Gates,
+    pub(crate) default_priority: DefaultPriority,
+    pub(crate) service_ip: IpAddr,
+    pub(crate) advertise: Option<std::net::SocketAddr>,
+    /// Ends watches and background tasks.
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+impl std::fmt::Debug for ApiServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ApiServer")
+    }
+}
+
+impl ApiServer {
+    /// Starts nothing: [`ApiServer::bootstrap`] does.
+    pub fn new(config: ApiServerConfig) -> Arc<Self> {
+        Arc::new(Self {
+            gates: Gates::new(&config.limits),
+            registry: Registry::new(kinds::builtin()),
+            store: config.store,
+            nodes: config.nodes,
+            tokens: config.tokens,
+            limits: config.limits,
+            default_priority: DefaultPriority::default(),
+            service_ip: config.service_ip,
+            advertise: config.advertise,
+            shutdown: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// A client of this server in the same process, acting as `user`: no socket, no TLS. It goes under
+    /// `kube::Client::new`.
+    pub fn service(self: &Arc<Self>, user: UserInfo) -> InProcess {
+        InProcess::new(self.clone(), user)
+    }
+
+    /// Ends every watch and background task, and waits for the tasks.
+    pub async fn shut_down(&self) {
+        self.shutdown.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
