@@ -4,6 +4,64 @@ use serde_json::Value;
 
 pub type FieldErrors = Vec<FieldError>;
 
+/// Where in an object one is: links on the stack, written out only when there is an error to report, because
+/// validation runs on every write and finds nothing nearly always.
+#[derive(Clone, Copy, Debug)]
+pub struct Path<'a> {
+    parent: Option<&'a Path<'a>>,
+    part: Part<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Part<'a> {
+    Name(&'a str),
+    Index(usize),
+    Key(&'a str),
+}
+
+impl<'a> Path<'a> {
+    pub const fn new(name: &'a str) -> Self {
+        Self { parent: None, part: Part::Name(name) }
+    }
+    /// `self.name`.
+    pub const fn child<'b>(&'b self, name: &'b str) -> Path<'b> {
+        Path { parent: Some(self), part: Part::Name(name) }
+    }
+    /// `self[3]`.
+    pub const fn index<'b>(&'b self, index: usize) -> Path<'b> {
+        Path { parent: Some(self), part: Part::Index(index) }
+    }
+    /// `self[key]`.
+    pub const fn key<'b>(&'b self, key: &'b str) -> Path<'b> {
+        Path { parent: Some(self), part: Part::Key(key) }
+    }
+}
+
+impl std::fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(parent) = self.parent {
+            parent.fmt(f)?;
+        }
+        match self.part {
+            Part::Name(name) if self.parent.is_some() => write!(f, ".{name}"),
+            Part::Name(name) => f.write_str(name),
+            Part::Index(index) => write!(f, "[{index}]"),
+            Part::Key(key) => write!(f, "[{key}]"),
+        }
+    }
+}
+
+impl From<&Path<'_>> for String {
+    fn from(path: &Path<'_>) -> String {
+        path.to_string()
+    }
+}
+
+/// One `Invalid value` for each message.
+pub fn invalid_each(out: &mut FieldErrors, at: &Path<'_>, value: &str, messages: Vec<String>) {
+    out.extend(messages.into_iter().map(|m| FieldError::invalid(at, value, m)));
+}
+
 /// The cause types of `Status.details.causes[].reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorType {

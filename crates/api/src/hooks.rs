@@ -41,9 +41,12 @@ pub struct Hooks {
     pub unconditional_update: bool,
     /// The scale subresource, when the kind has one.
     pub scale: Option<Scale>,
-    /// The grace period in seconds of a deletion that names none; `None`: deleted at once.
+    /// The grace period in seconds of a deletion that names none; 0: at once, whatever the deletion names. No hook:
+    /// always at once.
     pub grace_seconds: Option<fn(&Value) -> i64>,
-    /// From the stored version to the one that the client asked for, and back. `None`: only `apiVersion` differs.
+    /// To the form of an `apiVersion` (`events.k8s.io/v1`), in place, from whichever form the object has. `None`: only
+    /// `apiVersion` differs. [`Self::default`], the columns and the fields belong to the version that the client
+    /// speaks, all other hooks to the stored one.
     pub convert: Option<fn(&mut Value, to_version: &str) -> Result<(), Status>>,
 }
 
@@ -63,6 +66,9 @@ fn spec_of(v: &Value) -> Value {
 }
 
 impl Hooks {
+    /// As [`Self::GENERIC`], for the kinds whose generation upstream does not count.
+    pub const PLAIN: Hooks = Hooks { generation_of: None, ..Self::GENERIC };
+
     /// Everything except metadata and status counts for the generation when there is a `spec`.
     pub const GENERIC: Hooks = Hooks {
         default: nothing,
@@ -84,11 +90,4 @@ impl Hooks {
         grace_seconds: None,
         convert: None,
     };
-}
-
-/// The hooks of a built-in kind. A kind without an arm has no behaviour of its own beyond what every kind gets.
-pub fn of(group: &str, version: &str, kind: &str) -> &'static Hooks {
-    match (group, version, kind) {
-        _ => &Hooks::GENERIC,
-    }
 }

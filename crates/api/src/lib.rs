@@ -4,13 +4,17 @@
 //! the same path, and a field that this version does not know is dropped or reported by one decoder, never by
 //! accident. The Rust types of k8s-openapi are for those who read objects: controllers, scheduler, node.
 
+pub mod coordination;
+pub mod core;
 pub mod decode;
 pub mod discovery;
+pub mod events;
 pub mod field;
 pub mod hooks;
 pub mod kinds;
 pub mod meta;
 pub mod names;
+pub mod object;
 pub mod openapi;
 pub mod patch;
 pub mod protobuf;

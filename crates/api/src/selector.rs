@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::names;
-use crate::{FieldError, FieldErrors, Status};
+use crate::field::{FieldError, FieldErrors, Path, invalid_each};
+use crate::{Status, names};
 
 /// A conjunction of requirements on labels. Empty: everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -164,41 +164,45 @@ impl LabelSelector {
     }
 }
 
-/// What is wrong with a LabelSelector object at `field`.
-pub fn validate_selector(selector: &Value, field: &str) -> FieldErrors {
-    let mut out = Vec::new();
-    for (k, v) in selector["matchLabels"].as_object().into_iter().flatten() {
-        let field = format!("{field}.matchLabels");
-        out.extend(names::qualified_name(k).into_iter().map(|m| FieldError::invalid(&field, k.as_str(), m)));
-        let value = v.as_str().unwrap_or_default();
-        out.extend(names::label_value(value).into_iter().map(|m| FieldError::invalid(&field, value, m)));
+/// What is wrong with a LabelSelector object.
+pub fn validate_selector(selector: &Value, at: &Path<'_>, out: &mut FieldErrors) {
+    if let Some(labels) = selector["matchLabels"].as_object() {
+        validate_labels(labels, &at.child("matchLabels"), out);
     }
     for (i, e) in selector["matchExpressions"].as_array().into_iter().flatten().enumerate() {
-        let field = format!("{field}.matchExpressions[{i}]");
+        let expressions = at.child("matchExpressions");
+        let at = expressions.index(i);
         let values = e["values"].as_array().map_or(&[][..], Vec::as_slice);
         match e["operator"].as_str().unwrap_or_default() {
             "In" | "NotIn" if values.is_empty() => out.push(FieldError::required(
-                format!("{field}.values"),
+                &at.child("values"),
                 "must be specified when `operator` is 'In' or 'NotIn'",
             )),
             "Exists" | "DoesNotExist" if !values.is_empty() => out.push(FieldError::forbidden(
-                format!("{field}.values"),
+                &at.child("values"),
                 "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
             )),
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
             other => {
-                out.push(FieldError::invalid(format!("{field}.operator"), other, "not a valid selector operator"));
+                out.push(FieldError::invalid(&at.child("operator"), other, "not a valid selector operator"));
             }
         }
         let key = e["key"].as_str().unwrap_or_default();
-        out.extend(names::qualified_name(key).into_iter().map(|m| FieldError::invalid(format!("{field}.key"), key, m)));
+        invalid_each(out, &at.child("key"), key, names::qualified_name(key));
         for (j, v) in values.iter().enumerate() {
             let v = v.as_str().unwrap_or_default();
-            let at = format!("{field}.values[{j}]");
-            out.extend(names::label_value(v).into_iter().map(|m| FieldError::invalid(&at, v, m)));
+            invalid_each(out, &at.child("values").index(j), v, names::label_value(v));
         }
     }
-    out
+}
+
+/// A map of labels: `nodeSelector`, `matchLabels`.
+pub fn validate_labels(labels: &Map<String, Value>, at: &Path<'_>, out: &mut FieldErrors) {
+    for (k, v) in labels {
+        let v = v.as_str().unwrap_or_default();
+        invalid_each(out, at, k, names::qualified_name(k));
+        invalid_each(out, at, v, names::label_value(v));
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -596,11 +600,15 @@ mod tests {
         assert!(parsed.matches_object(&json!({"metadata": {"labels": {"a": "1", "b": "y"}}})));
         assert!(!LabelSelector::from_object(&Value::Null).matches_labels(&json!({})));
         assert!(LabelSelector::from_object(&json!({})).matches_labels(&Value::Null));
-        assert_eq!(validate_selector(&selector, "spec.selector"), Vec::new());
+        let check = |v: &Value| {
+            let mut out = Vec::new();
+            validate_selector(v, &Path::new("s"), &mut out);
+            out.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(check(&selector), Vec::<String>::new());
         let bad = json!({"matchExpressions": [{"key": "b", "operator": "In"}, {"key": "c", "operator": "Gt"}]});
-        let lines: Vec<_> = validate_selector(&bad, "s").iter().map(ToString::to_string).collect();
         assert_eq!(
-            lines,
+            check(&bad),
             [
                 "s.matchExpressions[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'",
                 "s.matchExpressions[1].operator: Invalid value: \"Gt\": not a valid selector operator",

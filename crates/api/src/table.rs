@@ -24,6 +24,11 @@ impl Column {
         self.priority = 1;
         self
     }
+    pub const fn about(mut self, description: &'static str) -> Self {
+        self.description = description;
+        self
+    }
+    pub const AGE: Column = Column::new("Age", "string").about("Time since the object was created.");
     pub const NAME: Column = Column {
         name: "Name",
         column_type: "string",
@@ -33,7 +38,7 @@ impl Column {
     };
 }
 
-pub const NAME_AND_AGE: &[Column] = &[Column::NAME, Column::new("Age", "string")];
+pub const NAME_AND_AGE: &[Column] = &[Column::NAME, Column::AGE];
 
 pub fn name_and_age(object: &Value, now: Timestamp) -> Vec<Value> {
     vec![object["metadata"]["name"].clone(), age(object, now)]
@@ -41,8 +46,51 @@ pub fn name_and_age(object: &Value, now: Timestamp) -> Vec<Value> {
 
 /// `5m3s` since `metadata.creationTimestamp`, `<unknown>` without one.
 pub fn age(object: &Value, now: Timestamp) -> Value {
-    let created = object["metadata"]["creationTimestamp"].as_str().and_then(|t| t.parse::<Timestamp>().ok());
-    created.map_or_else(|| "<unknown>".into(), |t| short_duration(now.as_second() - t.as_second()).into())
+    since(&object["metadata"]["creationTimestamp"], now).into()
+}
+
+/// The duration since a time of an object, `<unknown>` without one.
+pub fn since(time: &Value, now: Timestamp) -> String {
+    let time = time.as_str().and_then(|t| t.parse::<Timestamp>().ok());
+    time.map_or_else(|| "<unknown>".to_owned(), |t| short_duration(now.as_second() - t.as_second()))
+}
+
+/// `<none>` for the empty string.
+pub fn or_none(text: &str) -> Value {
+    if text.is_empty() { "<none>".into() } else { text.into() }
+}
+
+/// `a=1,b=2`, `<none>` without any.
+pub fn labels(labels: &Value) -> Value {
+    let pairs: Vec<String> = labels
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
+        .collect();
+    or_none(&pairs.join(","))
+}
+
+/// A LabelSelector object in its string form, `<none>` for an empty one, `<unset>` for none.
+pub fn selector(selector: &Value) -> Value {
+    if selector.is_null() {
+        return "<unset>".into();
+    }
+    or_none(&crate::selector::LabelSelector::from_object(selector).to_string())
+}
+
+/// The names and the images of a pod spec's containers, comma-separated.
+pub fn containers_and_images(spec: &Value) -> [Value; 2] {
+    ["name", "image"].map(|key| {
+        let values: Vec<&str> =
+            crate::object::items(spec, "containers").iter().map(|c| crate::object::text(c, key)).collect();
+        values.join(",").into()
+    })
+}
+
+/// A count that is absent when it is zero.
+pub fn count(v: &Value, key: &str) -> Value {
+    crate::object::int(v, key).unwrap_or(0).into()
 }
 
 /// The duration format of kubectl: at most two units, fewer as they grow (`45s`, `5m3s`, `12h`, `3d4h`, `400d`, `2y35d`).
