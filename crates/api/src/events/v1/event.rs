@@ -37,16 +37,21 @@ fn row(event: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 fn fields(event: &Value) -> Vec<(&'static str, String)> {
-    let renamed = |name| match name {
-        "involvedObject.kind" => "regarding.kind",
-        "involvedObject.namespace" => "regarding.namespace",
-        "involvedObject.name" => "regarding.name",
-        "involvedObject.uid" => "regarding.uid",
-        "involvedObject.apiVersion" => "regarding.apiVersion",
-        "involvedObject.resourceVersion" => "regarding.resourceVersion",
-        "involvedObject.fieldPath" => "regarding.fieldPath",
-        "reportingComponent" => "reportingController",
-        other => other,
+    let renamed = |name| {
+        Some(match name {
+            "involvedObject.kind" => "regarding.kind",
+            "involvedObject.namespace" => "regarding.namespace",
+            "involvedObject.name" => "regarding.name",
+            "involvedObject.uid" => "regarding.uid",
+            "involvedObject.apiVersion" => "regarding.apiVersion",
+            "involvedObject.resourceVersion" => "regarding.resourceVersion",
+            "involvedObject.fieldPath" => "regarding.fieldPath",
+            "reportingComponent" => "reportingController",
+            "reason" => "reason",
+            "type" => "type",
+            _ => return None,
+        })
     };
-    stored::fields(&as_stored(event)).into_iter().map(|(name, value)| (renamed(name), value)).collect()
+    let stored = stored::fields(&as_stored(event)).into_iter();
+    stored.filter_map(|(name, value)| Some((renamed(name)?, value))).collect()
 }
