@@ -47,8 +47,9 @@ pub struct Kind {
 pub enum SchemaSource {
     /// Built when it is first asked for, then kept for the life of the process.
     BuiltIn(&'static Lazy),
-    /// The structural schema of a CustomResourceDefinition's version ([`Schema::from_crd`]).
-    Custom(Arc<Schema>),
+    /// The schema of a CustomResourceDefinition's version: as a model ([`Schema::from_crd`]), and as it was written,
+    /// with descriptions and constraints.
+    Custom { schema: Arc<Schema>, raw: Arc<serde_json::Value> },
 }
 
 impl std::fmt::Debug for Kind {
@@ -72,7 +73,7 @@ impl Kind {
     pub fn schema(&self) -> &Schema {
         match &self.schema {
             SchemaSource::BuiltIn(lazy) => lazy.get(),
-            SchemaSource::Custom(schema) => schema,
+            SchemaSource::Custom { schema, .. } => schema,
         }
     }
 }

@@ -1,0 +1,91 @@
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::kinds::builtin;
+
+fn references<'a>(value: &'a Value, out: &mut BTreeSet<&'a str>) {
+    match value {
+        Value::Object(map) => {
+            if let Some(Value::String(reference)) = map.get("$ref") {
+                out.insert(reference);
+            }
+            map.values().for_each(|v| references(v, out));
+        }
+        Value::Array(list) => list.iter().for_each(|v| references(v, out)),
+        _ => {}
+    }
+}
+
+fn assert_closed(document: &Value) {
+    let mut all = BTreeSet::new();
+    references(document, &mut all);
+    assert!(all.len() > 5);
+    for reference in all {
+        let pointer = reference.strip_prefix('#').expect("local");
+        assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+    }
+}
+
+fn assert_operation_ids_unique(document: &Value) {
+    let mut seen = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("an item").iter().filter(|(m, _)| *m != "parameters") {
+            let id = operation["operationId"].as_str().expect("an id");
+            assert!(seen.insert(id.to_owned()), "{id} again at {method} {path}");
+        }
+    }
+}
+
+#[test]
+fn every_version_has_a_closed_document() {
+    let index = v3::index(builtin(), |path| path.len().to_string());
+    for (path, entry) in index["paths"].as_object().expect("paths") {
+        let mut parts = path.rsplit('/');
+        let version = parts.next().expect("a version");
+        let group = parts.next().filter(|g| *g != "api").unwrap_or("");
+        assert_eq!(entry["serverRelativeURL"], format!("/openapi/v3/{path}?hash={}", path.len()));
+        let document = v3::document(builtin(), group, version).unwrap_or_else(|| panic!("no {path}"));
+        assert_closed(&document);
+        assert_operation_ids_unique(&document);
+    }
+    assert!(v3::document(builtin(), "apps", "v9").is_none());
+}
+
+#[test]
+fn the_v2_document_is_closed() {
+    let document = v2::document(builtin());
+    assert_closed(&document);
+    assert_operation_ids_unique(&document);
+    let patch = &document["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["patch"];
+    assert_eq!(patch["x-kubernetes-group-version-kind"], json!({ "group": "", "version": "v1", "kind": "Pod" }));
+    assert!(patch["parameters"].as_array().expect("a list").iter().any(|p| p["name"] == "fieldValidation"));
+    assert!(!document.to_string().contains(r#""allOf":[{"$ref"#));
+}
+
+#[test]
+fn facts_and_references_are_as_clients_expect() {
+    let document = v3::document(builtin(), "apps", "v1").expect("served");
+    let schema = |name: &str| &document["components"]["schemas"][name];
+    let deployment = schema("io.k8s.api.apps.v1.Deployment");
+    assert_eq!(
+        deployment["x-kubernetes-group-version-kind"],
+        json!([{ "group": "apps", "version": "v1", "kind": "Deployment" }])
+    );
+    let spec = &deployment["properties"]["spec"];
+    assert_eq!(spec["allOf"], json!([{ "$ref": "#/components/schemas/io.k8s.api.apps.v1.DeploymentSpec" }]));
+    assert!(spec["description"].is_string());
+    let containers = &schema("io.k8s.api.core.v1.PodSpec")["properties"]["containers"];
+    assert_eq!(containers["x-kubernetes-list-type"], "map");
+    assert_eq!(containers["x-kubernetes-list-map-keys"], json!(["name"]));
+    assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
+    assert_eq!(containers["items"], json!({ "$ref": "#/components/schemas/io.k8s.api.core.v1.Container" }));
+    assert_eq!(schema("io.k8s.api.core.v1.ContainerPort")["properties"]["protocol"]["default"], "TCP");
+    assert_eq!(schema("io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector")["x-kubernetes-map-type"], "atomic");
+    let scale = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}/scale"]["put"];
+    assert_eq!(scale["operationId"], "replaceAppsV1NamespacedDeploymentScale");
+    assert_eq!(scale["x-kubernetes-group-version-kind"]["kind"], "Scale");
+    let list = &document["paths"]["/apis/apps/v1/deployments"]["get"];
+    assert_eq!(list["operationId"], "listAppsV1DeploymentForAllNamespaces");
+}
