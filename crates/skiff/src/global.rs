@@ -14,7 +14,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 #[derive(Args, Clone, Debug, Default)]
 pub struct Global {
     /// The cluster to talk to; default: $KUBECONFIG, then the cluster that `skiff up` last started
-    #[arg(long, global = true, value_name = "FILE", env = "KUBECONFIG", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
     /// The context of the kubeconfig
@@ -65,8 +65,8 @@ impl Global {
     /// # Errors
     /// When there is none: the message says how to get one.
     pub fn kubeconfig_path(&self) -> Result<PathBuf> {
-        if let Some(path) = self.kubeconfig.as_ref().filter(|p| !p.as_os_str().is_empty()) {
-            return Ok(path.clone());
+        if let Some(path) = self.named() {
+            return Ok(path);
         }
         let pointer = last_kubeconfig_pointer()?;
         match fs::read_to_string(&pointer) {
@@ -77,7 +77,14 @@ impl Global {
 
     /// Whether the user named a cluster (then `skiff run` uses it instead of a throwaway one).
     pub fn names_cluster(&self) -> bool {
-        self.kubeconfig.as_ref().is_some_and(|p| !p.as_os_str().is_empty())
+        self.named().is_some()
+    }
+
+    /// `--kubeconfig`, else `$KUBECONFIG`. Not clap's `env`: for `skiff up` the flag is the file to *write*, and what
+    /// happens to be in the environment must never be overwritten.
+    fn named(&self) -> Option<PathBuf> {
+        let variable = || std::env::var_os("KUBECONFIG").map(PathBuf::from);
+        self.kubeconfig.clone().or_else(variable).filter(|p| !p.as_os_str().is_empty())
     }
 
     /// A client of the named cluster.

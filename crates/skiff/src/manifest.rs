@@ -156,7 +156,7 @@ mod tests {
     fn errors_name_the_file_and_the_place() {
         let error = parse("a: [1,\nb: }", "x.yaml", None).unwrap_err().to_string();
         assert!(error.starts_with("x.yaml is not valid YAML: "), "{error}");
-        assert!(error.contains("line 2"), "{error}");
+        assert!(error.contains("line 1 column 4"), "{error}");
         let error = parse("kind: Pod\n", "x.yaml", None).unwrap_err().to_string();
         assert_eq!(error, "x.yaml, document 1 has no apiVersion: every object needs apiVersion and kind");
         assert_eq!(parse("", "x.yaml", None).unwrap_err().to_string(), "x.yaml holds no objects");

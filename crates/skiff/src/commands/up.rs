@@ -1,0 +1,80 @@
+//! `skiff up`: the whole cluster in the foreground, until SIGTERM or ctrl-c.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::global::Global;
+use crate::{compose, global};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Where the cluster keeps its state [default: the user's data directory]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Keep state in memory only: it is gone at exit
+    #[arg(long)]
+    ephemeral: bool,
+
+    /// Where the API listens; port 0 takes a free one
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
+    listen: SocketAddr,
+
+    /// The store: `redb` (embedded)
+    #[arg(long, value_name = "STORE", default_value = "redb")]
+    store: String,
+
+    /// Wasm nodes in this process
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    nodes: usize,
+
+    /// Simulated nodes, whose pods run without programs
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    fake_nodes: usize,
+}
+
+pub async fn run(args: Args, global: &Global) -> Result<ExitCode> {
+    if args.store != "redb" {
+        bail!("--store {}: only redb is there so far", args.store);
+    }
+    let data_dir = args.data_dir.map_or_else(global::default_data_dir, Ok)?;
+    let options = compose::Options {
+        data_dir,
+        ephemeral: args.ephemeral,
+        listen: args.listen,
+        kubeconfig: global.kubeconfig.clone(),
+        nodes: args.nodes,
+        fake_nodes: args.fake_nodes,
+    };
+    // Registered first: a signal during the start stops it cleanly too.
+    let mut term = signal(SignalKind::terminate()).context("failed to watch for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("failed to watch for SIGINT")?;
+    let cluster = tokio::select! {
+        cluster = compose::Cluster::start(options) => cluster?,
+        _ = term.recv() => return Ok(ExitCode::SUCCESS),
+        _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
+    };
+    if let Err(error) = remember(cluster.kubeconfig()) {
+        tracing::warn!(error = format!("{error:#}"), "other skiff commands need --kubeconfig");
+    }
+    println!("ready: {} kubeconfig={}", cluster.url(), cluster.kubeconfig().display());
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    cluster.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes this the cluster that the other commands talk to.
+fn remember(kubeconfig: &std::path::Path) -> Result<()> {
+    let pointer = global::last_kubeconfig_pointer()?;
+    if let Some(dir) = pointer.parent() {
+        std::fs::create_dir_all(dir).with_context(|| format!("failed to make {}", dir.display()))?;
+    }
+    let absolute = std::path::absolute(kubeconfig)?;
+    std::fs::write(&pointer, absolute.to_string_lossy().as_bytes())
+        .with_context(|| format!("failed to write {}", pointer.display()))
+}
