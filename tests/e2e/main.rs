@@ -1,5 +1,7 @@
 //! Whole clusters in process, driven as their users drive them. Tests that need the stock kubectl use it where it is on PATH
 //! and say so where it is not.
 
+mod command;
+mod guests;
 mod kubectl;
 mod tool;
