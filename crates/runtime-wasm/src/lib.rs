@@ -1,1 +1,25 @@
-//! WebAssembly containers in an in-process wasmtime sandbox
+//! WebAssembly containers in an in-process wasmtime sandbox.
+//!
+//! A container's way: its image's module is compiled once per digest (`compile`), linked (`program`), instantiated
+//! from a pool (`engine`) on threads apart from the control plane (`lanes`), with its files (`files`), its streams
+//! going to its log (`stdio`, `log`), its memory bounded (`limits`), and its end told as Kubernetes tells it (`guest`).
+//!
+//! A guest cannot catch signals: asked to stop, it ends at once with 143 (128 + SIGTERM); with no grace, 137.
+
+mod compile;
+mod config;
+mod engine;
+mod files;
+mod guest;
+mod images;
+mod lanes;
+mod limits;
+mod log;
+mod module;
+mod process;
+mod program;
+mod runtime;
+mod stdio;
+
+pub use config::{IMAGE_BYTES_MAX, INSTANCES_MAX_DEFAULT, MEMORY_BYTES_DEFAULT, RegistryConfig, WasmConfig};
+pub use runtime::WasmRuntime;

@@ -1,0 +1,255 @@
+//! From bytes to linked programs: once per digest, on a bounded set of low-priority threads, kept on disk.
+//!
+//! A compiled artefact is machine code that is mapped and run, so it is loaded only if *this host* made it: each
+//! carries a keyed hash over its bytes, with a key that is made at random in the root directory and readable by its
+//! owner alone. Anything that does not verify (or was made by another engine) is compiled again.
+
+use std::{
+    collections::HashMap,
+    hash::{Hash, Hasher},
+    io::{Read as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+
+use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{OnceCell, Semaphore};
+use wasmtime::{Module, component::Component};
+
+use crate::program::{Machine, Program};
+
+/// Compiles of large modules take up to 400 MiB: one at a time. Small ones need not wait for it.
+const LARGE_BYTES: usize = 1 << 20;
+const SMALL_AT_ONCE: usize = 4;
+const MAGIC: &[u8; 8] = b"skiffcw1";
+const MAC_BYTES: usize = 32;
+
+pub struct Compiler {
+    directory: PathBuf,
+    threads: usize,
+    key: OnceLock<[u8; 32]>,
+    pool: OnceLock<rayon::ThreadPool>,
+    large: Semaphore,
+    small: Semaphore,
+    programs: Mutex<HashMap<String, Arc<OnceCell<Arc<Program>>>>>,
+}
+
+impl Compiler {
+    pub fn new(root: &Path, threads: usize) -> std::io::Result<Arc<Self>> {
+        let directory = root.join("compiled");
+        std::fs::create_dir_all(&directory)?;
+        Ok(Arc::new(Self {
+            directory,
+            threads,
+            key: OnceLock::new(),
+            pool: OnceLock::new(),
+            large: Semaphore::new(1),
+            small: Semaphore::new(SMALL_AT_ONCE),
+            programs: Mutex::default(),
+        }))
+    }
+
+    /// The program of that digest; `read` gives its bytes if it must be compiled. Callers share the work.
+    ///
+    /// # Errors
+    /// Why it cannot be compiled, with the place in the module.
+    pub async fn program(
+        self: &Arc<Self>,
+        machine: &Arc<Machine>,
+        digest: &str,
+        read: impl FnOnce() -> std::io::Result<Vec<u8>> + Send + 'static,
+    ) -> Result<Arc<Program>, String> {
+        let cell = self.programs.lock().entry(digest.to_owned()).or_default().clone();
+        if let Some(program) = cell.get() {
+            return Ok(program.clone());
+        }
+        cell.get_or_try_init(|| self.make(machine.clone(), digest.to_owned(), read)).await.cloned()
+    }
+
+    async fn make(
+        self: &Arc<Self>,
+        machine: Arc<Machine>,
+        digest: String,
+        read: impl FnOnce() -> std::io::Result<Vec<u8>> + Send + 'static,
+    ) -> Result<Arc<Program>, String> {
+        let (this, engine, name) = (self.clone(), machine.clone(), digest.clone());
+        let (cached, bytes) = blocking(move || {
+            if let Some(program) = this.load(&engine, &name) {
+                return Ok((Some(program), Vec::new()));
+            }
+            read().map(|bytes| (None, bytes)).map_err(|error| format!("failed to read the module: {error}"))
+        })
+        .await?;
+        if let Some(program) = cached {
+            return Ok(Arc::new(program));
+        }
+        let room = if bytes.len() >= LARGE_BYTES { &self.large } else { &self.small };
+        let _permit = room.acquire().await.map_err(|_| "the compiler is closed".to_owned())?;
+        let this = self.clone();
+        blocking(move || this.compile(&machine, &digest, &bytes)).await.map(Arc::new)
+    }
+
+    /// Forgets the program of a removed image; running containers keep theirs.
+    pub fn forget(&self, machine: Option<&Machine>, digest: &str) {
+        self.programs.lock().remove(digest);
+        if let Some(machine) = machine {
+            let _ = std::fs::remove_file(self.path(machine, digest));
+        }
+    }
+
+    fn pool(&self) -> Result<&rayon::ThreadPool, String> {
+        if let Some(pool) = self.pool.get() {
+            return Ok(pool);
+        }
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(self.threads)
+            .thread_name(|index| format!("wasm-compile-{index}"))
+            .start_handler(|_| crate::lanes::lower_priority())
+            .build()
+            .map_err(|error| format!("failed to start compile threads: {error}"))?;
+        Ok(self.pool.get_or_init(|| pool))
+    }
+
+    fn compile(&self, machine: &Machine, digest: &str, bytes: &[u8]) -> Result<Program, String> {
+        let started = std::time::Instant::now();
+        let describe = |error: wasmtime::Error| format!("failed to compile: {error:#}");
+        let (program, serialized) = self.pool()?.install(|| {
+            if wasmparser::Parser::is_component(bytes) {
+                let component = Component::from_binary(&machine.engine, bytes).map_err(describe)?;
+                Ok::<_, String>((machine.link_component(&component), component.serialize()))
+            } else {
+                let module = Module::from_binary(&machine.engine, bytes).map_err(describe)?;
+                Ok((machine.link_module(&module), module.serialize()))
+            }
+        })?;
+        match serialized {
+            Ok(serialized) => {
+                if let Err(error) = self.save(machine, digest, wasmparser::Parser::is_component(bytes), &serialized) {
+                    tracing::warn!(digest, error = %error, "compiled module not kept");
+                }
+            }
+            Err(error) => tracing::warn!(digest, error = %error, "compiled module not kept"),
+        }
+        tracing::info!(digest, bytes = bytes.len(), millis = started.elapsed().as_millis(), "module compiled");
+        Ok(program)
+    }
+
+    /// One file per digest and engine: another engine's settings or version give another name.
+    fn path(&self, machine: &Machine, digest: &str) -> PathBuf {
+        let mut hasher = ShaHasher(Sha256::new());
+        machine.engine.precompile_compatibility_hash().hash(&mut hasher);
+        let engine = hex(&hasher.0.finalize()[..8]);
+        self.directory.join(format!("{}-{engine}.cwasm", digest.trim_start_matches("sha256:")))
+    }
+
+    fn save(&self, machine: &Machine, digest: &str, component: bool, body: &[u8]) -> std::io::Result<()> {
+        let kind = [u8::from(component)];
+        let mac = mac(self.key()?, &[MAGIC, &kind, digest.as_bytes(), body]);
+        crate::images::write_atomically(&self.path(machine, digest), &[MAGIC, &kind, &mac, body])
+    }
+
+    #[allow(unsafe_code)]
+    fn load(&self, machine: &Machine, digest: &str) -> Option<Program> {
+        let path = self.path(machine, digest);
+        let bytes = std::fs::read(&path).ok()?;
+        let (head, body) = bytes.split_at_checked(MAGIC.len() + 1 + MAC_BYTES)?;
+        let (magic, rest) = head.split_at_checked(MAGIC.len())?;
+        let (kind, found) = rest.split_at_checked(1)?;
+        let key = self.key().ok()?;
+        if magic != MAGIC || !same(found, &mac(key, &[MAGIC, kind, digest.as_bytes(), body])) {
+            tracing::warn!(digest, "a compiled module was not made by this host: compiling again");
+            return None;
+        }
+        let linked = if kind == [1] {
+            // SAFETY: the bytes are held in our own memory and carry this host's keyed hash over content, kind and
+            // digest, so they are what `Component::serialize` gave in `save`; the engine checks its own version.
+            let component = unsafe { Component::deserialize(&machine.engine, body) };
+            component.map(|component| machine.link_component(&component))
+        } else {
+            // SAFETY: as above, with `Module::serialize`.
+            let module = unsafe { Module::deserialize(&machine.engine, body) };
+            module.map(|module| machine.link_module(&module))
+        };
+        linked.map_err(|error| tracing::warn!(digest, error = %error, "compiled module not loaded")).ok()
+    }
+
+    fn key(&self) -> std::io::Result<&[u8; 32]> {
+        if let Some(key) = self.key.get() {
+            return Ok(key);
+        }
+        let key = read_or_make_key(&self.directory.join("key"))?;
+        Ok(self.key.get_or_init(|| key))
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(format!("the compiler failed: {error}")),
+    }
+}
+
+fn read_or_make_key(path: &Path) -> std::io::Result<[u8; 32]> {
+    let mut key = [0; 32];
+    match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(mut file) => {
+            std::fs::File::open("/dev/urandom")?.read_exact(&mut key)?;
+            file.write_all(&key)?;
+            file.sync_all()?;
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let mut file = std::fs::File::open(path)?;
+            if file.read_exact(&mut key).is_err() {
+                // Cut off while it was made: nothing can be signed with it yet.
+                std::fs::remove_file(path)?;
+                return read_or_make_key(path);
+            }
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(key)
+}
+
+/// HMAC-SHA256 (RFC 2104) over the parts, each preceded by its length.
+fn mac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; MAC_BYTES] {
+    let pad = |byte: u8| {
+        let mut block = [byte; 64];
+        for (slot, key) in block.iter_mut().zip(key) {
+            *slot ^= key;
+        }
+        block
+    };
+    let mut inner = Sha256::new();
+    inner.update(pad(0x36));
+    for part in parts {
+        inner.update((part.len() as u64).to_le_bytes());
+        inner.update(part);
+    }
+    let mut outer = Sha256::new();
+    outer.update(pad(0x5c));
+    outer.update(inner.finalize());
+    outer.finalize().into()
+}
+
+/// In constant time.
+fn same(one: &[u8], two: &[u8]) -> bool {
+    one.len() == two.len() && one.iter().zip(two).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+struct ShaHasher(Sha256);
+
+impl Hasher for ShaHasher {
+    fn finish(&self) -> u64 {
+        0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+}

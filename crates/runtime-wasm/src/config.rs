@@ -1,0 +1,50 @@
+//! What the binary tells the runtime when it opens it.
+
+use std::path::PathBuf;
+
+/// Memory of a container that has no limit of its own: 1 GiB.
+pub const MEMORY_BYTES_DEFAULT: u64 = 1 << 30;
+/// The largest module or image layer that is taken: 256 MiB.
+pub const IMAGE_BYTES_MAX: u64 = 256 << 20;
+/// The most containers that the pool is made for by default; fewer where the system allows fewer.
+pub const INSTANCES_MAX_DEFAULT: usize = 10_000;
+
+#[derive(Clone, Debug)]
+pub struct WasmConfig {
+    /// Images, compiled modules and the containers' private files are kept here. One process at a time.
+    pub root: PathBuf,
+    /// The most containers alive at once; default [`INSTANCES_MAX_DEFAULT`], never more than the system allows.
+    pub instances_max: Option<usize>,
+    /// Threads that compile; default: one per processor. They run at a lower priority.
+    pub compile_threads: Option<usize>,
+    /// Threads that run guests; default: one per processor (of each of the two lanes, see `lanes.rs`).
+    pub guest_threads: Option<usize>,
+    /// Of a container without a limit; default [`MEMORY_BYTES_DEFAULT`].
+    pub memory_bytes_default: u64,
+    /// Of all containers together; default: the machine's memory.
+    pub memory_bytes_total: Option<u64>,
+    pub registry: RegistryConfig,
+}
+
+/// How registries are reached.
+#[derive(Clone, Debug, Default)]
+pub struct RegistryConfig {
+    /// `HOST[:PORT]` of registries that speak plain HTTP. Those on localhost or a loopback address always do.
+    pub plain_http: Vec<String>,
+    /// `(HOST, MIRROR_HOST)`: the mirror is asked in place of the host; names stay as they are.
+    pub mirrors: Vec<(String, String)>,
+}
+
+impl WasmConfig {
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self {
+            root: root.into(),
+            instances_max: None,
+            compile_threads: None,
+            guest_threads: None,
+            memory_bytes_default: MEMORY_BYTES_DEFAULT,
+            memory_bytes_total: None,
+            registry: RegistryConfig::default(),
+        }
+    }
+}

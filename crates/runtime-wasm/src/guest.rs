@@ -1,0 +1,154 @@
+//! One run of a program: its store, its view of the world, and how its end is read.
+
+use std::sync::{Arc, atomic::AtomicBool, atomic::Ordering};
+
+use skiff_runtime::Exit;
+use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
+use wasmtime_wasi::{I32Exit, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx};
+
+use crate::{
+    files::Preopen,
+    limits::{Budget, Limits, OutOfMemory, Usage},
+    log::{Log, Stream},
+    program::{ENTRY_DEFAULT, Machine, Program, Runnable},
+    stdio::LogStdio,
+};
+
+/// What the host keeps per guest. Preview 1 and 0.2 share it.
+pub struct Host {
+    pub wasi: WasiP1Ctx,
+    limits: Limits,
+}
+
+impl WasiView for Host {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.wasi.ctx()
+    }
+}
+
+impl Host {
+    /// For a store in which nothing runs.
+    pub fn for_linking() -> Self {
+        let limits = Limits::new(0, Arc::default(), Budget::new(Some(0)));
+        Self { wasi: WasiCtxBuilder::new().build_p1(), limits }
+    }
+}
+
+/// Everything a run needs.
+pub struct Launch {
+    pub machine: Arc<Machine>,
+    pub program: Arc<Program>,
+    /// The function named by `path#function`.
+    pub entry: Option<String>,
+    pub args: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub working_dir: Option<String>,
+    pub preopens: Vec<Preopen>,
+    pub log: Log,
+    pub usage: Arc<Usage>,
+    pub budget: Arc<Budget>,
+    pub memory_bytes_max: u64,
+    pub yielded: Arc<AtomicBool>,
+}
+
+/// Runs it to its end.
+pub async fn run(launch: Launch) -> Exit {
+    let program = launch.program.clone();
+    let entry = launch.entry.clone();
+    let usage = launch.usage.clone();
+    let mut store = match store(launch) {
+        Ok(store) => store,
+        Err(message) => return start_error(message),
+    };
+    let result = match &program.runnable {
+        Ok(Runnable::Module(instance)) => run_module(&mut store, instance, entry.as_deref()).await,
+        Ok(Runnable::Command(command)) => run_command(&mut store, command).await,
+        Err(message) => return start_error(message.clone()),
+    };
+    match result {
+        Ok(code) => Exit::from_code(code),
+        Err(error) => exit_of(&error, &usage),
+    }
+}
+
+fn start_error(message: String) -> Exit {
+    Exit { code: 128, reason: "StartError", message }
+}
+
+fn store(launch: Launch) -> Result<Store<Host>, String> {
+    let mut wasi = WasiCtxBuilder::new();
+    wasi.stdout(LogStdio::new(launch.log.clone(), Stream::Stdout))
+        .stderr(LogStdio::new(launch.log, Stream::Stderr))
+        .args(&launch.args)
+        .envs(&launch.env);
+    if let Some(directory) = &launch.working_dir {
+        wasi.initial_cwd(directory);
+    }
+    for preopen in &launch.preopens {
+        wasi.preopened_dir(&preopen.host_path, &preopen.guest_path, preopen.perms)
+            .map_err(|error| format!("failed to mount {:?}: {error}", preopen.guest_path))?;
+    }
+    let limits = Limits::new(launch.memory_bytes_max, launch.usage, launch.budget);
+    let mut store = Store::new(&launch.machine.engine, Host { wasi: wasi.build_p1(), limits });
+    store.limiter(|host| &mut host.limits);
+    let yielded = launch.yielded;
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(move |_| {
+        yielded.store(true, Ordering::Relaxed);
+        Ok(UpdateDeadline::Yield(1))
+    });
+    Ok(store)
+}
+
+async fn run_module(
+    store: &mut Store<Host>,
+    program: &wasmtime::InstancePre<Host>,
+    entry: Option<&str>,
+) -> wasmtime::Result<i32> {
+    let instance = program.instantiate_async(&mut *store).await?;
+    let entry = entry.unwrap_or(ENTRY_DEFAULT);
+    // A reactor is set up before any other function of it is called.
+    if entry != ENTRY_DEFAULT
+        && let Ok(initialize) = instance.get_typed_func::<(), ()>(&mut *store, "_initialize")
+    {
+        initialize.call_async(&mut *store, ()).await?;
+    }
+    instance.get_typed_func::<(), ()>(&mut *store, entry)?.call_async(&mut *store, ()).await?;
+    Ok(0)
+}
+
+async fn run_command(
+    store: &mut Store<Host>,
+    command: &wasmtime_wasi::p2::bindings::CommandPre<Host>,
+) -> wasmtime::Result<i32> {
+    let instance = command.instantiate_async(&mut *store).await?;
+    let result = instance.wasi_cli_run().call_run(&mut *store).await?;
+    Ok(i32::from(result.is_err()))
+}
+
+/// How an error that ended a guest is told: its own exit, out of memory, or a fault as 128 + signal.
+fn exit_of(error: &wasmtime::Error, usage: &Usage) -> Exit {
+    if let Some(I32Exit(code)) = error.downcast_ref() {
+        return Exit::from_code(*code);
+    }
+    if let Some(out_of_memory) = error.downcast_ref::<OutOfMemory>() {
+        let peak = usage.memory_bytes_peak.load(Ordering::Relaxed);
+        let message = format!("{out_of_memory} (peak {peak} bytes)");
+        return Exit { code: 137, reason: "OOMKilled", message };
+    }
+    let signal = match error.downcast_ref::<Trap>() {
+        Some(Trap::IntegerDivisionByZero | Trap::IntegerOverflow | Trap::BadConversionToInteger) => SIGFPE,
+        Some(Trap::StackOverflow | Trap::MemoryOutOfBounds | Trap::HeapMisaligned) => SIGSEGV,
+        _ => SIGABRT,
+    };
+    let mut message = error.root_cause().to_string();
+    if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
+        message.push('\n');
+        message.push_str(&backtrace.to_string());
+    }
+    Exit { code: 128 + signal, reason: "Error", message }
+}
+
+const SIGABRT: i32 = 6;
+const SIGFPE: i32 = 8;
+const SIGSEGV: i32 = 11;

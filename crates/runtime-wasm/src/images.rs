@@ -1,0 +1,254 @@
+//! The images of this node: module bytes by digest, and an index of the names they go by.
+//!
+//! What must stay true: the index names only modules that are there and were compiled once; it is replaced
+//! atomically, so a crash leaves the old or the new one; module bytes are checked against their digest when they
+//! are read. An image goes when its last name goes.
+
+use std::{
+    collections::BTreeMap,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use skiff_runtime::{Error, Image, ImageKind, Result, reference, reference::Reference};
+
+use crate::compile::hex;
+
+/// What an image's config says about how to run it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(default)]
+pub struct RunConfig {
+    pub entrypoint: Vec<String>,
+    pub cmd: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub working_dir: Option<String>,
+}
+
+/// An image as it comes from a file, a layout or a registry.
+pub struct Content {
+    /// The image's id: the manifest's digest, or the module's own if it came without one.
+    pub id: String,
+    pub module: Vec<u8>,
+    pub run: RunConfig,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// The digest of the module's bytes: what is compiled and shared.
+    pub module: String,
+    pub size_bytes: u64,
+    /// `REPOSITORY:TAG`, canonical.
+    pub tags: Vec<String>,
+    /// `REPOSITORY@DIGEST`.
+    pub digests: Vec<String>,
+    pub run: RunConfig,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Index {
+    images: BTreeMap<String, Record>,
+}
+
+pub struct Images {
+    directory: PathBuf,
+    index: Mutex<Index>,
+}
+
+impl Images {
+    /// Reads the index. One that cannot be read is put aside, and the node begins without images.
+    pub fn open(root: &Path) -> std::io::Result<Self> {
+        let directory = root.join("images");
+        std::fs::create_dir_all(directory.join("modules"))?;
+        let path = directory.join("index.json");
+        let index = match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+                tracing::error!(path = %path.display(), error = %error, "image index unreadable: put aside");
+                let _ = std::fs::rename(&path, directory.join("index.broken.json"));
+                Index::default()
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Index::default(),
+            Err(error) => return Err(error),
+        };
+        Ok(Self { directory, index: Mutex::new(index) })
+    }
+
+    /// By reference or by id.
+    pub fn find(&self, name: &str) -> Result<Option<(String, Record)>> {
+        let index = self.index.lock();
+        Ok(index.find(name)?.and_then(|id| index.images.get_key_value(&id)).map(|(id, r)| (id.clone(), r.clone())))
+    }
+
+    pub fn list(&self) -> Vec<Image> {
+        self.index.lock().images.iter().map(|(id, record)| describe(id, record)).collect()
+    }
+
+    pub fn read(&self, module: &str) -> std::io::Result<Vec<u8>> {
+        let bytes = std::fs::read(self.path(module))?;
+        if digest(&bytes) != module {
+            return Err(std::io::Error::other(format!(
+                "{module} is damaged on disk; remove the image and pull it again"
+            )));
+        }
+        Ok(bytes)
+    }
+
+    /// Keeps the module's bytes, before anything names them.
+    pub fn keep(&self, module: &str, bytes: &[u8]) -> std::io::Result<()> {
+        let path = self.path(module);
+        if path.exists() {
+            return Ok(());
+        }
+        write_atomically(&path, &[bytes])
+    }
+
+    /// Names an image. A tag moves from the image that had it before. Gives modules that no image holds any more.
+    pub fn add(&self, name: &Reference, content: &Content, module: &str) -> std::io::Result<(Image, Vec<String>)> {
+        let mut index = self.index.lock();
+        let tag = name.tagged();
+        if let Some(tag) = &tag {
+            index.untag(tag);
+        }
+        let record = index.images.entry(content.id.clone()).or_insert_with(|| Record {
+            module: module.to_owned(),
+            size_bytes: content.module.len() as u64,
+            tags: Vec::new(),
+            digests: Vec::new(),
+            run: content.run.clone(),
+        });
+        record.tags.extend(tag);
+        let digest = format!("{}@{}", name.repository(), content.id);
+        if !record.digests.contains(&digest) {
+            record.digests.push(digest);
+        }
+        let image = describe(&content.id, record);
+        let gone = index.sweep(Some(&content.id));
+        self.save(&index)?;
+        drop(index);
+        self.delete(&gone);
+        Ok((image, gone))
+    }
+
+    /// Takes the name away, or the whole image if it is an id. Gives modules that no image holds any more.
+    pub fn remove(&self, name: &str) -> Result<Vec<String>> {
+        let mut index = self.index.lock();
+        let Some(id) = index.find(name)? else { return Ok(Vec::new()) };
+        let gone = if reference::digest_valid(name) {
+            let record = index.images.remove(&id);
+            record.map(|record| record.module).into_iter().filter(|module| !index.holds(module)).collect()
+        } else {
+            let parsed = Reference::parse(name)?;
+            match (parsed.digest.is_none(), parsed.tagged()) {
+                (true, Some(tag)) => index.untag(&tag),
+                _ => {
+                    let digest = format!("{}@{id}", parsed.repository());
+                    if let Some(record) = index.images.get_mut(&id) {
+                        record.digests.retain(|other| *other != digest);
+                        let prefix = format!("{}:", parsed.repository());
+                        record.tags.retain(|tag| !tag.starts_with(&prefix));
+                    }
+                }
+            }
+            index.sweep(None)
+        };
+        self.save(&index).map_err(|error| Error::Internal(format!("failed to write the image index: {error}")))?;
+        drop(index);
+        self.delete(&gone);
+        Ok(gone)
+    }
+
+    fn delete(&self, modules: &[String]) {
+        for module in modules {
+            let _ = std::fs::remove_file(self.path(module));
+        }
+    }
+
+    fn path(&self, module: &str) -> PathBuf {
+        self.directory.join("modules").join(module.trim_start_matches("sha256:"))
+    }
+
+    fn save(&self, index: &Index) -> std::io::Result<()> {
+        let bytes = serde_json::to_vec(index).map_err(std::io::Error::other)?;
+        write_atomically(&self.directory.join("index.json"), &[&bytes])
+    }
+}
+
+impl Index {
+    fn find(&self, name: &str) -> Result<Option<String>> {
+        if reference::digest_valid(name) {
+            return Ok(self.images.contains_key(name).then(|| name.to_owned()));
+        }
+        let parsed = Reference::parse(name)?;
+        let found = match &parsed.digest {
+            Some(digest) => {
+                let wanted = format!("{}@{digest}", parsed.repository());
+                self.images.iter().find(|(_, record)| record.digests.contains(&wanted))
+            }
+            None => {
+                let wanted = parsed.tagged().unwrap_or_default();
+                self.images.iter().find(|(_, record)| record.tags.contains(&wanted))
+            }
+        };
+        Ok(found.map(|(id, _)| id.clone()))
+    }
+
+    fn untag(&mut self, tag: &str) {
+        for record in self.images.values_mut() {
+            record.tags.retain(|other| other != tag);
+        }
+    }
+
+    fn holds(&self, module: &str) -> bool {
+        self.images.values().any(|record| record.module == module)
+    }
+
+    /// Drops images without a tag (but `keep`, and those named by digest only since they came that way).
+    fn sweep(&mut self, keep: Option<&str>) -> Vec<String> {
+        let mut dropped = Vec::new();
+        self.images.retain(|id, record| {
+            let stays = !record.tags.is_empty() || keep == Some(id);
+            if !stays {
+                dropped.push(record.module.clone());
+            }
+            stays
+        });
+        dropped.retain(|module| !self.holds(module));
+        dropped
+    }
+}
+
+pub fn describe(id: &str, record: &Record) -> Image {
+    Image {
+        id: id.to_owned(),
+        tags: record.tags.clone(),
+        digests: record.digests.clone(),
+        size_bytes: record.size_bytes,
+        kind: ImageKind::Wasm,
+    }
+}
+
+pub fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex(&Sha256::digest(bytes)))
+}
+
+/// Writes a new file and puts it in place of the old one.
+pub fn write_atomically(path: &Path, parts: &[&[u8]]) -> std::io::Result<()> {
+    static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    let unique = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}-{unique}.tmp", std::process::id()));
+    let temporary = PathBuf::from(name);
+    let write = || {
+        let mut file = std::fs::File::create(&temporary)?;
+        for part in parts {
+            file.write_all(part)?;
+        }
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    };
+    write().inspect_err(|_| {
+        let _ = std::fs::remove_file(&temporary);
+    })
+}

@@ -1,0 +1,130 @@
+//! What one container may take of the host's memory, and what all may take together.
+//!
+//! Linear memories and tables count when they grow, touched or not. A container at its limit is ended (`OOMKilled`),
+//! as a Linux container would be; so is one that grows when the node's memory is used up.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use wasmtime::ResourceLimiter;
+
+/// Core instances, memories and tables of one container. Components hold a handful; this bounds the bookkeeping.
+const INSTANCES_MAX: usize = 64;
+const MEMORIES_MAX: usize = 32;
+const TABLES_MAX: usize = 64;
+
+/// What a container uses, read by statistics while it runs.
+#[derive(Default)]
+pub struct Usage {
+    pub memory_bytes: AtomicU64,
+    pub memory_bytes_peak: AtomicU64,
+    pub cpu_nanos: AtomicU64,
+}
+
+/// The memory of all containers together.
+pub struct Budget {
+    used: AtomicU64,
+    max: u64,
+}
+
+impl Budget {
+    /// With no maximum given: the machine's memory.
+    pub fn new(max: Option<u64>) -> Arc<Self> {
+        let max = max.or_else(machine_memory_bytes).unwrap_or(u64::MAX);
+        Arc::new(Self { used: AtomicU64::new(0), max })
+    }
+
+    fn take(&self, bytes: u64) -> bool {
+        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > self.max {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+            return false;
+        }
+        true
+    }
+}
+
+fn machine_memory_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+/// Ends the guest that asked for more than it may have.
+#[derive(Debug, thiserror::Error)]
+pub enum OutOfMemory {
+    #[error("out of memory: the limit of {limit} bytes is reached; {used} bytes were in use and {more} more asked for")]
+    Container { limit: u64, used: u64, more: u64 },
+    #[error("out of memory: all containers of the node together use its {limit} bytes; this one used {used}")]
+    Node { limit: u64, used: u64 },
+}
+
+/// The limiter of one container's store.
+pub struct Limits {
+    usage: Arc<Usage>,
+    budget: Arc<Budget>,
+    max: u64,
+    used: u64,
+}
+
+impl Limits {
+    pub fn new(max: u64, usage: Arc<Usage>, budget: Arc<Budget>) -> Self {
+        Self { usage, budget, max, used: 0 }
+    }
+
+    fn grow(&mut self, bytes: u64) -> wasmtime::Result<()> {
+        let wanted = self.used.saturating_add(bytes);
+        if wanted > self.max {
+            return Err(OutOfMemory::Container { limit: self.max, used: self.used, more: bytes }.into());
+        }
+        if !self.budget.take(bytes) {
+            return Err(OutOfMemory::Node { limit: self.budget.max, used: self.used }.into());
+        }
+        self.used = wanted;
+        self.usage.memory_bytes.store(wanted, Ordering::Relaxed);
+        self.usage.memory_bytes_peak.fetch_max(wanted, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Drop for Limits {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.used, Ordering::Relaxed);
+        self.usage.memory_bytes.store(0, Ordering::Relaxed);
+    }
+}
+
+impl ResourceLimiter for Limits {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            // The module's own limit: memory.grow answers -1, as the specification says.
+            return Ok(false);
+        }
+        self.grow(desired.saturating_sub(current) as u64)?;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let elements = desired.saturating_sub(current) as u64;
+        self.grow(elements.saturating_mul(size_of::<usize>() as u64))?;
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        INSTANCES_MAX
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES_MAX
+    }
+
+    fn tables(&self) -> usize {
+        TABLES_MAX
+    }
+}

@@ -1,0 +1,259 @@
+//! A container's log file in the CRI format: one record per line, `TIME stdout|stderr F|P TEXT`.
+//!
+//! Records are written when the guest writes (no buffer that a crash could lose, no unbounded memory); a line longer
+//! than [`LINE_BYTES_MAX`] is cut into partial records, as is the unfinished rest at the end. The guest waits for the disk.
+//! The file is open only while its guest runs on a thread, so that parked guests hold no file descriptor.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+
+/// As containerd's limit of a record.
+pub const LINE_BYTES_MAX: usize = 16 << 10;
+pub const LOG_BYTES_MAX_DEFAULT: u64 = 10 << 20;
+pub const LOG_FILES_MAX_DEFAULT: u32 = 5;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// Shared by the two streams of a guest.
+#[derive(Clone)]
+pub struct Log(Arc<Mutex<Writer>>);
+
+struct Writer {
+    path: PathBuf,
+    bytes_max: u64,
+    files_max: u32,
+    file: Option<File>,
+    /// Of the current file.
+    size: u64,
+    total: u64,
+    pending: [Vec<u8>; 2],
+    out: Vec<u8>,
+}
+
+impl Log {
+    /// Creates the file, and its directory.
+    pub fn create(path: PathBuf, bytes_max: Option<u64>, files_max: Option<u32>) -> io::Result<Self> {
+        let mut writer = Writer {
+            path,
+            bytes_max: bytes_max.unwrap_or(LOG_BYTES_MAX_DEFAULT).max(1),
+            files_max: files_max.unwrap_or(LOG_FILES_MAX_DEFAULT).max(1),
+            file: None,
+            size: 0,
+            total: 0,
+            pending: [Vec::new(), Vec::new()],
+            out: Vec::new(),
+        };
+        writer.open()?;
+        Ok(Self(Arc::new(Mutex::new(writer))))
+    }
+
+    pub fn write(&self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+        self.0.lock().write(stream, bytes)
+    }
+
+    /// Closes the file until something more is written.
+    pub fn park(&self) {
+        self.0.lock().file = None;
+    }
+
+    /// Writes what is left of unfinished lines, and closes. Writes after it begin new lines.
+    pub fn finish(&self) -> io::Result<()> {
+        let mut writer = self.0.lock();
+        let result = writer.finish();
+        writer.file = None;
+        result
+    }
+
+    /// Bytes written in all, those of rotated files too.
+    pub fn bytes_total(&self) -> u64 {
+        self.0.lock().total
+    }
+}
+
+impl Writer {
+    fn open(&mut self) -> io::Result<&mut File> {
+        if self.file.is_none() {
+            let mut options = OpenOptions::new();
+            let options = options.create(true).append(true);
+            let file = match options.open(&self.path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    std::fs::create_dir_all(self.path.parent().unwrap_or(Path::new("/")))?;
+                    options.open(&self.path)?
+                }
+                other => other?,
+            };
+            self.size = file.metadata()?.len();
+            self.file = Some(file);
+        }
+        // Present: set just above.
+        self.file.as_mut().ok_or_else(|| io::Error::other("log file closed"))
+    }
+
+    fn write(&mut self, stream: Stream, mut bytes: &[u8]) -> io::Result<()> {
+        let time = Timestamp::now();
+        while !bytes.is_empty() {
+            let pending = &mut self.pending[stream as usize];
+            let room = LINE_BYTES_MAX - pending.len();
+            let newline = bytes.iter().take(room + 1).position(|&byte| byte == b'\n');
+            match newline {
+                Some(end) => {
+                    record(&mut self.out, time, stream, b'F', [pending, &bytes[..end]]);
+                    pending.clear();
+                    bytes = &bytes[end + 1..];
+                }
+                None if bytes.len() < room => {
+                    pending.extend_from_slice(bytes);
+                    bytes = &[];
+                }
+                None => {
+                    record(&mut self.out, time, stream, b'P', [pending, &bytes[..room]]);
+                    pending.clear();
+                    bytes = &bytes[room..];
+                }
+            }
+            if self.out.len() >= 4 * LINE_BYTES_MAX {
+                self.commit()?;
+            }
+        }
+        self.commit()
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        let time = Timestamp::now();
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let pending = std::mem::take(&mut self.pending[stream as usize]);
+            if !pending.is_empty() {
+                record(&mut self.out, time, stream, b'P', [&pending, &[]]);
+            }
+        }
+        self.commit()
+    }
+
+    fn commit(&mut self) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let mut out = std::mem::take(&mut self.out);
+        let result = self.append(&out);
+        if result.is_ok() {
+            self.size += out.len() as u64;
+            self.total += out.len() as u64;
+        }
+        out.clear();
+        // A flood's buffer is not kept for the quiet time after it.
+        if out.capacity() <= 4096 {
+            self.out = out;
+        }
+        result
+    }
+
+    fn append(&mut self, out: &[u8]) -> io::Result<()> {
+        self.open()?;
+        if self.size > 0 && self.size + out.len() as u64 > self.bytes_max {
+            self.rotate()?;
+        }
+        self.open()?.write_all(out)
+    }
+
+    /// Renames the file to carry the time, and drops the oldest beyond the count.
+    fn rotate(&mut self) -> io::Result<()> {
+        self.file = None;
+        self.size = 0;
+        if self.files_max == 1 {
+            return std::fs::remove_file(&self.path);
+        }
+        let mut rotated = self.path.as_os_str().to_owned();
+        rotated.push(Timestamp::now().strftime(".%Y%m%d-%H%M%S.%9f").to_string());
+        std::fs::rename(&self.path, &rotated)?;
+        let mut older = self.rotated()?;
+        older.sort_unstable();
+        let excess = older.len().saturating_sub(self.files_max as usize - 1);
+        for path in older.into_iter().take(excess) {
+            std::fs::remove_file(path)?;
+        }
+        Ok(())
+    }
+
+    fn rotated(&self) -> io::Result<Vec<PathBuf>> {
+        let (Some(directory), Some(name)) = (self.path.parent(), self.path.file_name()) else { return Ok(Vec::new()) };
+        let mut prefix = name.to_string_lossy().into_owned();
+        prefix.push('.');
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(directory)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                found.push(entry.path());
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn record(out: &mut Vec<u8>, time: Timestamp, stream: Stream, tag: u8, text: [&[u8]; 2]) {
+    let stream = match stream {
+        Stream::Stdout => "stdout",
+        Stream::Stderr => "stderr",
+    };
+    // Writing to a vector does not fail.
+    let _ = write!(out, "{time} {stream} {} ", char::from(tag));
+    out.extend_from_slice(text[0]);
+    out.extend_from_slice(text[1]);
+    out.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(writes: &[(Stream, &[u8])]) -> Vec<String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a/b/0.log");
+        let log = Log::create(path.clone(), None, None).unwrap();
+        for (stream, bytes) in writes {
+            log.write(*stream, bytes).unwrap();
+            log.park();
+        }
+        log.finish().unwrap();
+        let text = String::from_utf8(std::fs::read(path).unwrap()).unwrap();
+        text.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
+    }
+
+    #[test]
+    fn lines_are_put_together_per_stream() {
+        use Stream::{Stderr, Stdout};
+        type Row<'a> = (&'a [(Stream, &'a [u8])], &'a [&'a str]);
+        let rows: &[Row<'_>] = &[
+            (&[(Stdout, b"a\n")], &["stdout F a"]),
+            (&[(Stdout, b"\n\n")], &["stdout F ", "stdout F "]),
+            (&[(Stdout, b"a"), (Stderr, b"x\n"), (Stdout, b"b\n")], &["stderr F x", "stdout F ab"]),
+            (&[(Stdout, b"a\nb"), (Stderr, b"c")], &["stdout F a", "stdout P b", "stderr P c"]),
+            (&[(Stdout, b"")], &[]),
+        ];
+        for (writes, expected) in rows {
+            assert_eq!(&written(writes), expected, "{writes:?}");
+        }
+    }
+
+    #[test]
+    fn long_lines_are_cut_at_the_limit() {
+        for (length, parts) in [(LINE_BYTES_MAX - 1, 1), (LINE_BYTES_MAX, 1), (LINE_BYTES_MAX + 1, 2)] {
+            let mut text = vec![b'x'; length];
+            text.push(b'\n');
+            let lines = written(&[(Stream::Stdout, &text)]);
+            assert_eq!(lines.len(), parts, "a line of {length}");
+            assert!(lines[parts - 1].starts_with("stdout F "));
+            assert!(lines[..parts - 1].iter().all(|line| line.starts_with("stdout P ")));
+        }
+    }
+}

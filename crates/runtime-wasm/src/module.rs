@@ -1,0 +1,91 @@
+//! Bytes that claim to be a module: text is made binary, and what is neither is told apart for the user.
+
+use wasmparser::Parser;
+
+use crate::config::IMAGE_BYTES_MAX;
+
+/// The binary form of a module or component.
+///
+/// # Errors
+/// What it is instead, in words for the user.
+pub fn read(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    if bytes.len() as u64 > IMAGE_BYTES_MAX {
+        return Err(format!("it has {} bytes; the limit is {IMAGE_BYTES_MAX}", bytes.len()));
+    }
+    if Parser::is_core_wasm(bytes) || Parser::is_component(bytes) {
+        return Ok(bytes.to_vec());
+    }
+    if bytes.starts_with(b"\0asm") {
+        return Err("it is WebAssembly of a version that is neither a module nor a component".to_owned());
+    }
+    if let Some(what) = other(bytes) {
+        return Err(format!("it is {what}, not a WebAssembly module"));
+    }
+    match std::str::from_utf8(bytes) {
+        Ok(text) if looks_like_text_format(text) => {
+            wat::parse_str(text).map_err(|error| format!("it is not correct WebAssembly text: {error}"))
+        }
+        _ => {
+            Err("it is neither a WebAssembly module or component (\\0asm) nor WebAssembly text ((module …)".to_owned())
+        }
+    }
+}
+
+fn looks_like_text_format(text: &str) -> bool {
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    text.starts_with('(') || text.starts_with(";;")
+}
+
+fn other(bytes: &[u8]) -> Option<&'static str> {
+    let rows: [(&[u8], &str); 7] = [
+        (b"\x7fELF", "a Linux executable (ELF)"),
+        (b"#!", "a script"),
+        (b"\x1f\x8b", "a gzip archive"),
+        (b"\x28\xb5\x2f\xfd", "a zstd archive"),
+        (b"PK\x03\x04", "a zip archive"),
+        (b"{", "JSON"),
+        (b"MZ", "a Windows executable"),
+    ];
+    let tar = bytes.get(257..262) == Some(b"ustar");
+    rows.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|row| row.1).or(tar.then_some("a tar archive"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_wasm_is_named() {
+        let rows: [(&[u8], &str); 8] = [
+            (b"", "neither a WebAssembly module"),
+            (b"hello", "neither a WebAssembly module"),
+            (b"\x7fELF\x02", "a Linux executable"),
+            (b"#!/bin/sh\n", "a script"),
+            (b"\x1f\x8b\x08", "a gzip archive"),
+            (b"\0asm\x09\0\0\0", "neither a module nor a component"),
+            (b"(module (func $x", "not correct WebAssembly text"),
+            (b"{\"a\":1}", "JSON"),
+        ];
+        for (bytes, expected) in rows {
+            let error = read(bytes).unwrap_err();
+            assert!(error.contains(expected), "{bytes:?} gave {error:?}");
+        }
+    }
+
+    #[test]
+    fn text_becomes_binary() {
+        for text in ["(module)", ";; a comment\n(module)", "  (component)", "(; c ;) (module)"] {
+            assert!(read(text.as_bytes()).unwrap().starts_with(b"\0asm"), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..512), text in "[ -~(;)]{0,200}") {
+            let _ = read(&bytes);
+            let _ = read(text.as_bytes());
+        }
+    }
+}

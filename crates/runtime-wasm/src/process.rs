@@ -1,0 +1,108 @@
+//! A container's own part: what it will run, and what it leaves.
+
+use std::{path::PathBuf, sync::Arc};
+
+use parking_lot::Mutex;
+use skiff_runtime::{ContainerConfig, Exit, SandboxConfig};
+use tokio::sync::oneshot;
+
+use crate::{images::RunConfig, limits::Usage, log::Log, program::Program};
+
+pub struct Process {
+    pub program: Arc<Program>,
+    /// The function named by `path#function`.
+    pub entry: Option<String>,
+    pub args: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub working_dir: Option<String>,
+    /// The private root directory, made at the start if at all.
+    pub root: PathBuf,
+    pub usage: Arc<Usage>,
+    pub log: Mutex<Option<Log>>,
+    pub kill: Mutex<Option<oneshot::Sender<Exit>>>,
+}
+
+/// The arguments: the pod's command and args over the image's entrypoint and cmd, as Kubernetes combines them. The first
+/// is a label (a module is not a file of its container); where nothing gives one it is the image's own name.
+pub fn arguments(config: &ContainerConfig, image: &RunConfig) -> Vec<String> {
+    let mut args = if config.command.is_empty() { image.entrypoint.clone() } else { config.command.clone() };
+    if args.is_empty() && config.args.is_empty() && !image.cmd.is_empty() {
+        return image.cmd.clone();
+    }
+    if args.is_empty() {
+        args.push(label(&config.image));
+    }
+    if config.command.is_empty() && config.args.is_empty() {
+        args.extend(image.cmd.iter().cloned());
+    } else {
+        args.extend(config.args.iter().cloned());
+    }
+    args
+}
+
+/// `ghcr.io/a/hello:v1@sha256:…` → `hello`.
+fn label(image: &str) -> String {
+    let name = image.split('@').next().unwrap_or(image);
+    let name = name.rsplit('/').next().unwrap_or(name);
+    name.split(':').next().unwrap_or(name).to_owned()
+}
+
+/// The function that argv[0] names after a `#`.
+pub fn entry(args: &[String]) -> Option<String> {
+    let (_, function) = args.first()?.split_once('#')?;
+    (!function.is_empty()).then(|| function.to_owned())
+}
+
+/// The image's variables, the host name, then the container's; the later of two wins.
+pub fn environment(config: &ContainerConfig, sandbox: &SandboxConfig, image: &RunConfig) -> Vec<(String, String)> {
+    let mut env: Vec<(String, String)> = Vec::with_capacity(config.env.len() + image.env.len() + 1);
+    let hostname = [("HOSTNAME".to_owned(), sandbox.hostname.clone())];
+    let hostname = hostname.iter().filter(|(_, value)| !value.is_empty());
+    for (name, value) in image.env.iter().chain(hostname).chain(&config.env) {
+        match env.iter_mut().find(|(other, _)| other == name) {
+            Some(slot) => slot.1.clone_from(value),
+            None => env.push((name.clone(), value.clone())),
+        }
+    }
+    env
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_combine_as_in_kubernetes() {
+        let list = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        // image entrypoint, image cmd, command, args → argv
+        type Words<'a> = &'a [&'a str];
+        let rows: &[(Words<'_>, Words<'_>, Words<'_>, Words<'_>, Words<'_>)] = &[
+            (&[], &[], &[], &[], &["hello"]),
+            (&[], &[], &[], &["a"], &["hello", "a"]),
+            (&[], &[], &["/"], &["a"], &["/", "a"]),
+            (&["/x.wasm"], &["d"], &[], &[], &["/x.wasm", "d"]),
+            (&["/x.wasm"], &["d"], &[], &["a"], &["/x.wasm", "a"]),
+            (&["/x.wasm"], &["d"], &["y"], &[], &["y"]),
+            (&[], &["/x.wasm", "d"], &[], &[], &["/x.wasm", "d"]),
+            (&[], &["/x.wasm"], &[], &["a"], &["hello", "a"]),
+        ];
+        for (entrypoint, cmd, command, args, expected) in rows {
+            let image = RunConfig { entrypoint: list(entrypoint), cmd: list(cmd), ..RunConfig::default() };
+            let config = ContainerConfig {
+                image: "ghcr.io/a/hello:v1".to_owned(),
+                command: list(command),
+                args: list(args),
+                ..ContainerConfig::default()
+            };
+            assert_eq!(arguments(&config, &image), list(expected));
+        }
+    }
+
+    #[test]
+    fn a_function_is_named_after_a_hash() {
+        let rows = [("/", None), ("a.wasm#run", Some("run")), ("a#", None), ("#x", Some("x"))];
+        for (argument, expected) in rows {
+            assert_eq!(entry(&[argument.to_owned()]).as_deref(), expected, "{argument}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! A compiled module or component, linked with the host as far as that can be done before an instance exists.
+
+use wasmtime::{
+    Engine, ExternType, InstancePre, Linker, Module, Store,
+    component::{self, Component},
+};
+use wasmtime_wasi::p2::bindings::CommandPre;
+
+use crate::guest::Host;
+
+/// What this host offers to guests, for messages.
+pub const OFFERS: &str = "WASI preview 1 (wasi_snapshot_preview1) for modules and WASI 0.2 (wasi:cli, clocks, \
+                          filesystem, io, random, sockets) for components";
+/// The function of a module that is run when none is named.
+pub const ENTRY_DEFAULT: &str = "_start";
+
+/// The engine and what it offers to guests, made once.
+pub struct Machine {
+    pub engine: Engine,
+    modules: Linker<Host>,
+    components: component::Linker<Host>,
+}
+
+pub enum Runnable {
+    Module(InstancePre<Host>),
+    Command(CommandPre<Host>),
+}
+
+pub struct Program {
+    /// Or why it can never be started here.
+    pub runnable: Result<Runnable, String>,
+    /// Whether it can open files at all: one that cannot needs no private root.
+    pub opens_files: bool,
+}
+
+impl Machine {
+    pub fn new(engine: Engine) -> wasmtime::Result<Self> {
+        let mut modules = Linker::new(&engine);
+        wasmtime_wasi::p1::add_to_linker_async(&mut modules, |host: &mut Host| &mut host.wasi)?;
+        let mut components = component::Linker::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut components)?;
+        Ok(Self { engine, modules, components })
+    }
+
+    pub fn link_module(&self, module: &Module) -> Program {
+        let opens_files = module.imports().any(|import| import.name().starts_with("path_"));
+        let runnable = match self.unsatisfied(module) {
+            Some(message) => Err(message),
+            None => self.modules.instantiate_pre(module).map(Runnable::Module).map_err(|error| format!("{error:#}")),
+        };
+        Program { runnable, opens_files }
+    }
+
+    /// Names every import that the host does not have.
+    fn unsatisfied(&self, module: &Module) -> Option<String> {
+        let mut scratch = Store::new(&self.engine, Host::for_linking());
+        let missing: Vec<_> = module
+            .imports()
+            .filter(|import| self.modules.get(&mut scratch, import.module(), import.name()).is_err())
+            .map(|import| format!("{:?} {:?}", import.module(), import.name()))
+            .collect();
+        let (first, more) = missing.split_first()?;
+        let more = more.iter().take(9).fold(String::new(), |text, import| text + ", " + import);
+        let rest = match missing.len() {
+            0..=10 => String::new(),
+            count => format!(" and {} others", count - 10),
+        };
+        Some(format!("unsatisfied import {first}{more}{rest}: this node offers {OFFERS}"))
+    }
+
+    pub fn link_component(&self, component: &Component) -> Program {
+        let ty = component.component_type();
+        let opens_files = ty.imports(&self.engine).any(|(name, _)| name.starts_with("wasi:filesystem/"));
+        let exports = |prefix: &str| ty.exports(&self.engine).any(|(name, _)| name.starts_with(prefix));
+        let runnable = if exports("wasi:cli/run@0.2.") {
+            self.components
+                .instantiate_pre(component)
+                .and_then(CommandPre::new)
+                .map(Runnable::Command)
+                .map_err(|error| format!("unsatisfied import: {error:#}: this node offers {OFFERS}"))
+        } else if exports("wasi:http/") {
+            Err("it is an HTTP server (it exports wasi:http/incoming-handler), which is not yet supported".to_owned())
+        } else {
+            Err("it is a component that exports neither wasi:cli/run (0.2) nor an HTTP handler".to_owned())
+        };
+        Program { runnable, opens_files }
+    }
+}
+
+impl Program {
+    /// Whether `entry` (`path#function` named it, or the default) can be called.
+    pub fn check(&self, entry: Option<&str>) -> Result<(), String> {
+        let module = match &self.runnable {
+            Err(message) => return Err(message.clone()),
+            Ok(Runnable::Command(_)) => {
+                return match entry {
+                    None | Some(ENTRY_DEFAULT | "run") => Ok(()),
+                    Some(name) => Err(format!("it is a component: only wasi:cli/run can be called, not {name:?}")),
+                };
+            }
+            Ok(Runnable::Module(instance)) => instance.module(),
+        };
+        let name = entry.unwrap_or(ENTRY_DEFAULT);
+        match module.get_export(name) {
+            Some(ExternType::Func(ty)) if ty.params().len() == 0 && ty.results().len() == 0 => Ok(()),
+            Some(ExternType::Func(_)) => Err(format!("its function {name:?} takes parameters or gives results")),
+            _ => {
+                let functions: Vec<_> = module
+                    .exports()
+                    .filter(|export| matches!(export.ty(), ExternType::Func(_)))
+                    .map(|export| export.name().chars().take(100).collect::<String>())
+                    .take(10)
+                    .collect();
+                Err(format!("it exports no function {name:?}; its functions: {functions:?}"))
+            }
+        }
+    }
+}

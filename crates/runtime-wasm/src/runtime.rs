@@ -1,0 +1,501 @@
+//! The runtime itself: the contract's verbs, each a few steps over the other modules.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::{FutureExt as _, stream::BoxStream};
+use skiff_runtime::{
+    Capabilities, ContainerConfig, ContainerId, ContainerState, ContainerStats, ContainerStatus, Credentials, Error,
+    Exit, Image, ImageSource, Result, Runtime, RuntimeEvent, Sandbox, SandboxConfig,
+    ledger::{Container, Ledger},
+    reference::Reference,
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    compile::Compiler,
+    config::WasmConfig,
+    engine::{self, Ticker},
+    files,
+    guest::{self, Launch},
+    images::{self, Content, Images, RunConfig},
+    lanes::{Bucket, Lanes, Metered},
+    limits::{Budget, Usage},
+    log::Log,
+    module,
+    process::{self, Process},
+    program::Machine,
+};
+
+/// The engine says its version nowhere; a test compares this with Cargo.lock.
+pub const WASMTIME_VERSION: &str = "48.0.8";
+
+/// RuntimeClass handlers that mean "Wasm", whatever engine their names say: all are run by this one.
+const HANDLERS: [&str; 16] = [
+    "",
+    "wasm",
+    "wasmtime",
+    "wasmtime-v1",
+    "wasmedge",
+    "wasmedge-v1",
+    "wasmer",
+    "spin",
+    "spin-v2",
+    "wasmtime-spin",
+    "wasmtime-spin-v1",
+    "wasmtime-spin-v2",
+    "slight",
+    "wws",
+    "lunatic",
+    "crun-wasm",
+];
+
+pub struct WasmRuntime {
+    shared: Arc<Shared>,
+}
+
+/// What outlives a call: guests hold it until they have ended.
+struct Shared {
+    config: WasmConfig,
+    capabilities: Capabilities,
+    instances_max: usize,
+    ledger: Ledger<Process>,
+    images: Images,
+    compiler: Arc<Compiler>,
+    machine: OnceLock<Result<Started>>,
+    budget: Arc<Budget>,
+    /// Containers that hold an instance.
+    alive: AtomicUsize,
+    closed: AtomicBool,
+}
+
+/// What is made when the first image or container needs it (or in the background before).
+#[derive(Clone)]
+struct Started {
+    machine: Arc<Machine>,
+    ticker: Arc<Ticker>,
+    lanes: Arc<Lanes>,
+}
+
+impl WasmRuntime {
+    /// Opens the root directory and reads the image index; the engine is made in the background.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the root directory cannot be used.
+    pub fn open(config: WasmConfig) -> Result<Arc<Self>> {
+        let failed = |error: std::io::Error| {
+            Error::Internal(format!("failed to open the Wasm runtime's directory {}: {error}", config.root.display()))
+        };
+        let (instances_max, limit) = engine::capacity(config.instances_max);
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        std::fs::create_dir_all(&config.root).map_err(failed)?;
+        let images = Images::open(&config.root).map_err(failed)?;
+        let compiler = Compiler::new(&config.root, config.compile_threads.unwrap_or(processors)).map_err(failed)?;
+        let capabilities = Capabilities {
+            scheme: "wasm",
+            version: format!("wasmtime://{WASMTIME_VERSION}"),
+            handlers: HANDLERS.map(str::to_owned).to_vec(),
+            wasm: true,
+            stats: true,
+            containers_max: Some((instances_max, limit)),
+            ..Capabilities::default()
+        };
+        raise_file_limit();
+        let budget = Budget::new(config.memory_bytes_total);
+        let shared = Arc::new(Shared {
+            config,
+            capabilities,
+            instances_max,
+            ledger: Ledger::new(),
+            images,
+            compiler,
+            machine: OnceLock::new(),
+            budget,
+            alive: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+        });
+        let warm = shared.clone();
+        std::thread::Builder::new()
+            .name("wasm-open".to_owned())
+            .spawn(move || {
+                // What an earlier process left: its containers are gone.
+                let _ = std::fs::remove_dir_all(warm.containers_directory());
+                let _ = warm.started_blocking();
+            })
+            .map_err(|error| Error::Internal(format!("failed to start a thread: {error}")))?;
+        Ok(Arc::new(Self { shared }))
+    }
+}
+
+/// Guests hold file descriptors: take as many as the system lets this process have.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        tracing::warn!(error = %error, "limit of open files not raised");
+    }
+}
+
+impl Shared {
+    fn containers_directory(&self) -> PathBuf {
+        self.config.root.join("containers")
+    }
+
+    fn started_blocking(&self) -> Result<Started> {
+        let make = || {
+            let failed = |error: String| Error::Internal(format!("failed to start the Wasm engine: {error}"));
+            let engine = engine::engine(self.instances_max).map_err(|error| failed(format!("{error:#}")))?;
+            let processors = std::thread::available_parallelism().map_or(1, usize::from);
+            let threads = self.config.guest_threads.unwrap_or(processors).max(1);
+            Ok(Started {
+                ticker: Arc::new(Ticker::start(engine.clone()).map_err(|error| failed(error.to_string()))?),
+                lanes: Arc::new(Lanes::new(threads).map_err(|error| failed(error.to_string()))?),
+                machine: Arc::new(Machine::new(engine).map_err(|error| failed(format!("{error:#}")))?),
+            })
+        };
+        self.machine.get_or_init(make).clone()
+    }
+
+    async fn started(self: &Arc<Self>) -> Result<Started> {
+        if let Some(started) = self.machine.get() {
+            return started.clone();
+        }
+        let shared = self.clone();
+        blocking(move || shared.started_blocking()).await
+    }
+
+    /// Compiles what was fetched and names it.
+    async fn admit(self: &Arc<Self>, name: Reference, content: Content) -> Result<Image> {
+        let unusable = |reason: String| Error::ImageUnusable { image: name.to_string(), reason };
+        let module = images::digest(&content.module);
+        let machine = self.started().await?.machine;
+        let (shared, digest) = (self.clone(), module.clone());
+        let content = blocking(move || {
+            shared.images.keep(&digest, &content.module).map_err(disk)?;
+            Ok(content)
+        })
+        .await?;
+        let (shared, digest) = (self.clone(), module.clone());
+        self.compiler.program(&machine, &module, move || shared.images.read(&digest)).await.map_err(unusable)?;
+        let shared = self.clone();
+        blocking(move || {
+            let (image, gone) = shared.images.add(&name, &content, &module).map_err(disk)?;
+            for module in gone {
+                shared.compiler.forget(Some(&machine), &module);
+            }
+            Ok(image)
+        })
+        .await
+    }
+
+    fn end(&self, container: &Container<Process>, exit: Exit) {
+        let mut kill = container.extra.kill.lock();
+        match kill.take() {
+            // It runs: its own task reports the exit.
+            Some(kill) => drop(kill.send(exit)),
+            None if container.state() == ContainerState::Created => {
+                self.ledger.exited(container, exit);
+            }
+            None => {}
+        }
+    }
+
+    /// After the guest is gone: the log is complete, the files are read and removed, then the exit is told.
+    fn finish(&self, container: &Container<Process>, mut exit: Exit) {
+        let process = &container.extra;
+        if let Some(log) = &*process.log.lock()
+            && let Err(error) = log.finish()
+        {
+            tracing::warn!(container = &*container.id, error = %error, "end of a log not written");
+        }
+        if exit.message.is_empty()
+            && let Some(path) = &container.config.termination_message_path
+        {
+            exit.message = files::termination_message(&process.root, &container.config.mounts, path);
+        }
+        files::remove(&process.root);
+        process.kill.lock().take();
+        self.alive.fetch_sub(1, Ordering::SeqCst);
+        self.ledger.exited(container, exit);
+    }
+
+    fn start(self: &Arc<Self>, container: Arc<Container<Process>>, started: Started) -> Result<()> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::InvalidState("the runtime is shutting down".to_owned()));
+        }
+        let config = &container.config;
+        let process = &container.extra;
+        if self.alive.fetch_add(1, Ordering::SeqCst) >= self.instances_max {
+            self.alive.fetch_sub(1, Ordering::SeqCst);
+            return Err(Error::Exhausted(format!(
+                "the node runs {} Wasm containers, as many as it can",
+                self.instances_max
+            )));
+        }
+        let (sender, receiver) = oneshot::channel();
+        let log = self.enter(&container, sender).inspect_err(|_| {
+            self.alive.fetch_sub(1, Ordering::SeqCst);
+        })?;
+        let yielded = Arc::new(AtomicBool::new(false));
+        let guest = Metered {
+            guest: Box::pin(self.clone().guest(
+                container.clone(),
+                started.machine.clone(),
+                log.clone(),
+                yielded.clone(),
+            )),
+            kill: Some(receiver),
+            yielded,
+            usage: process.usage.clone(),
+            ticker: started.ticker.clone(),
+            log,
+            bucket: config.resources.cpu_millis_max.map(Bucket::new),
+            slices: 0,
+            pause: None,
+        };
+        let shared = self.clone();
+        started.lanes.spawn(guest, move |exit| shared.finish(&container, exit));
+        Ok(())
+    }
+
+    /// created → running, once, with its log there and the means to end it.
+    fn enter(&self, container: &Container<Process>, sender: oneshot::Sender<Exit>) -> Result<Log> {
+        let config = &container.config;
+        let log = Log::create(config.log_path.clone(), config.log_bytes_max, config.log_files_max)
+            .map_err(|error| Error::Internal(format!("failed to create log {}: {error}", config.log_path.display())))?;
+        // Held over both steps: who stops it meanwhile finds it created, or running with the means to end it.
+        let mut kill = container.extra.kill.lock();
+        self.ledger.started(container)?;
+        *kill = Some(sender);
+        *container.extra.log.lock() = Some(log.clone());
+        Ok(log)
+    }
+
+    async fn guest(
+        self: Arc<Self>,
+        container: Arc<Container<Process>>,
+        machine: Arc<Machine>,
+        log: Log,
+        yielded: Arc<AtomicBool>,
+    ) -> Exit {
+        let process = &container.extra;
+        let preopens = match files::lay_out(&process.root, process.program.opens_files, &container.config.mounts) {
+            Ok(preopens) => preopens,
+            Err(error) => {
+                let message = format!("failed to make the container's files: {error}");
+                return Exit { code: 128, reason: "StartError", message };
+            }
+        };
+        let launch = Launch {
+            machine,
+            program: process.program.clone(),
+            entry: process.entry.clone(),
+            args: process.args.clone(),
+            env: process.env.clone(),
+            working_dir: process.working_dir.clone(),
+            preopens,
+            log,
+            usage: process.usage.clone(),
+            budget: self.budget.clone(),
+            memory_bytes_max: container.config.resources.memory_bytes_max.unwrap_or(self.config.memory_bytes_default),
+            yielded,
+        };
+        let run = std::panic::AssertUnwindSafe(guest::run(launch)).catch_unwind();
+        run.await.unwrap_or_else(|_| Exit {
+            code: 128,
+            reason: "StartError",
+            message: "the host failed while it ran this container; its log tells more".to_owned(),
+        })
+    }
+}
+
+fn disk(error: std::io::Error) -> Error {
+    Error::Internal(format!("failed to write an image: {error}"))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::Internal(format!("a step of the Wasm runtime failed: {error}"))),
+    }
+}
+
+#[async_trait]
+impl Runtime for WasmRuntime {
+    fn capabilities(&self) -> &Capabilities {
+        &self.shared.capabilities
+    }
+
+    async fn run_sandbox(&self, config: SandboxConfig) -> Result<Sandbox> {
+        Ok(self.shared.ledger.run_sandbox(config))
+    }
+
+    async fn stop_sandbox(&self, id: &str) -> Result<()> {
+        let containers = self.shared.ledger.stop_sandbox(id);
+        for container in &containers {
+            self.shared.end(container, Exit::killed());
+        }
+        for container in &containers {
+            container.wait_exited().await;
+        }
+        Ok(())
+    }
+
+    async fn remove_sandbox(&self, id: &str) -> Result<()> {
+        self.stop_sandbox(id).await?;
+        self.shared.ledger.remove_sandbox(id);
+        Ok(())
+    }
+
+    async fn list_sandboxes(&self) -> Result<Vec<Sandbox>> {
+        Ok(self.shared.ledger.sandboxes())
+    }
+
+    async fn create_container(&self, sandbox: &str, config: ContainerConfig) -> Result<ContainerId> {
+        let shared = &self.shared;
+        let pod = shared.ledger.sandbox_config(sandbox)?;
+        let name = if config.image_id.is_empty() { &config.image } else { &config.image_id };
+        let Some((_, image)) = shared.images.find(name)? else {
+            return Err(Error::NotFound { what: "image", id: name.clone() });
+        };
+        let invalid = |reason: String| Error::Invalid(format!("container {:?}: {reason}", config.name));
+        let machine = shared.started().await?.machine;
+        let (reader, module) = (shared.clone(), image.module.clone());
+        let program = shared
+            .compiler
+            .program(&machine, &image.module, move || reader.images.read(&module))
+            .await
+            .map_err(|reason| Error::ImageUnusable { image: config.image.clone(), reason })?;
+        let args = process::arguments(&config, &image.run);
+        let entry = process::entry(&args);
+        program.check(entry.as_deref()).map_err(invalid)?;
+        files::check(&config.mounts).map_err(invalid)?;
+        let RunConfig { working_dir, .. } = &image.run;
+        let process = Process {
+            program,
+            entry,
+            env: process::environment(&config, &pod, &image.run),
+            args,
+            working_dir: config.working_dir.clone().or_else(|| working_dir.clone()),
+            root: shared.containers_directory().join(unique()),
+            usage: Arc::new(Usage::default()),
+            log: parking_lot::Mutex::default(),
+            kill: parking_lot::Mutex::default(),
+        };
+        Ok(shared.ledger.create(sandbox, config, process)?.id.clone())
+    }
+
+    async fn start_container(&self, id: &str) -> Result<()> {
+        let container = self.shared.ledger.container(id)?;
+        let started = self.shared.started().await?;
+        self.shared.start(container, started)
+    }
+
+    async fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
+        let Some(container) = self.shared.ledger.get(id) else { return Ok(()) };
+        let exit = if grace.is_zero() { Exit::killed() } else { Exit::terminated() };
+        self.shared.end(&container, exit);
+        container.wait_exited().await;
+        Ok(())
+    }
+
+    async fn remove_container(&self, id: &str) -> Result<()> {
+        self.stop_container(id, Duration::ZERO).await?;
+        self.shared.ledger.remove(id);
+        Ok(())
+    }
+
+    async fn container_status(&self, id: &str) -> Result<ContainerStatus> {
+        Ok(self.shared.ledger.container(id)?.status())
+    }
+
+    async fn list_containers(&self, sandbox: Option<&str>) -> Result<Vec<ContainerStatus>> {
+        Ok(self.shared.ledger.containers(sandbox).iter().map(|container| container.status()).collect())
+    }
+
+    fn events(&self) -> BoxStream<'static, RuntimeEvent> {
+        self.shared.ledger.events()
+    }
+
+    async fn image_status(&self, reference: &str) -> Result<Option<Image>> {
+        Ok(self.shared.images.find(reference)?.map(|(id, record)| images::describe(&id, &record)))
+    }
+
+    async fn pull_image(&self, reference: &str, _credentials: Option<Credentials>) -> Result<Image> {
+        let name = Reference::parse(reference)?;
+        Err(Error::ImagePull { image: name.to_string(), reason: "registries are not reached yet".to_owned() })
+    }
+
+    async fn load_image(&self, reference: &str, source: ImageSource) -> Result<Image> {
+        let name = Reference::parse(reference)?;
+        let image = name.to_string();
+        let content = blocking(move || {
+            let unusable = |reason| Error::ImageUnusable { image, reason };
+            match source {
+                ImageSource::Module(bytes) => {
+                    let module = module::read(&bytes).map_err(unusable)?;
+                    Ok(Content { id: images::digest(&module), module, run: RunConfig::default() })
+                }
+                ImageSource::OciLayoutTar(_) => Err(unusable("layouts are not read yet".to_owned())),
+            }
+        })
+        .await?;
+        self.shared.admit(name, content).await
+    }
+
+    async fn list_images(&self) -> Result<Vec<Image>> {
+        Ok(self.shared.images.list())
+    }
+
+    async fn remove_image(&self, reference: &str) -> Result<()> {
+        let (shared, reference) = (self.shared.clone(), reference.to_owned());
+        blocking(move || {
+            let machine = shared.machine.get().and_then(|started| started.as_ref().ok()).map(|s| s.machine.clone());
+            for module in shared.images.remove(&reference)? {
+                shared.compiler.forget(machine.as_deref(), &module);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn container_stats(&self, id: &str) -> Result<ContainerStats> {
+        let container = self.shared.ledger.container(id)?;
+        let process = &container.extra;
+        Ok(ContainerStats {
+            id: container.id.to_string(),
+            name: container.config.name.clone(),
+            memory_bytes: process.usage.memory_bytes.load(Ordering::Relaxed),
+            memory_bytes_peak: process.usage.memory_bytes_peak.load(Ordering::Relaxed),
+            cpu_nanos_total: process.usage.cpu_nanos.load(Ordering::Relaxed),
+            log_bytes: process.log.lock().as_ref().map_or(0, Log::bytes_total),
+        })
+    }
+
+    async fn shutdown(&self, grace: Duration) {
+        self.shared.closed.store(true, Ordering::SeqCst);
+        let containers = self.shared.ledger.containers(None);
+        let exit = if grace.is_zero() { Exit::killed() } else { Exit::terminated() };
+        for container in &containers {
+            self.shared.end(container, exit.clone());
+        }
+        for container in &containers {
+            container.wait_exited().await;
+        }
+    }
+}
+
+/// A directory name that no other container of this process has.
+fn unique() -> String {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    COUNT.fetch_add(1, Ordering::Relaxed).to_string()
+}
