@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, header};
 use skiff_api::Status;
+use tokio_util::sync::CancellationToken;
 
 use crate::server::ApiServer;
 
@@ -60,7 +61,18 @@ pub(crate) enum Caller {
     /// From this process, which says who it is.
     InProcess(UserInfo),
     /// Over the network, with the user of a verified client certificate, if there is one.
-    Network { certificate: Option<UserInfo> },
+    /// `closing` ends the connection's watches.
+    Network { certificate: Option<UserInfo>, closing: CancellationToken },
+}
+
+impl Caller {
+    /// What ends the streams of this caller.
+    pub(crate) fn closing(&self, api: &ApiServer) -> CancellationToken {
+        match self {
+            Self::InProcess(_) => api.shutdown.clone(),
+            Self::Network { closing, .. } => closing.clone(),
+        }
+    }
 }
 
 /// # Errors
@@ -68,8 +80,8 @@ pub(crate) enum Caller {
 pub(crate) fn authenticate(api: &ApiServer, caller: &Caller, headers: &HeaderMap) -> Result<UserInfo, Status> {
     match caller {
         Caller::InProcess(user) => return Ok(user.clone().authenticated()),
-        Caller::Network { certificate: Some(user) } => return Ok(user.clone().authenticated()),
-        Caller::Network { certificate: None } => {}
+        Caller::Network { certificate: Some(user), .. } => return Ok(user.clone().authenticated()),
+        Caller::Network { certificate: None, .. } => {}
     }
     let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(UserInfo::anonymous()) };
     let text = value.to_str().map_err(|_| Status::unauthorized())?;
@@ -89,4 +101,13 @@ pub(crate) fn user_of_token(api: &ApiServer, token: &str) -> Option<UserInfo> {
 /// Compares in a time that does not depend on where the first difference is.
 fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |sum, (x, y)| sum | (x ^ y)) == 0
+}
+
+/// User and groups of a client certificate that the TLS layer has verified: its common name and its organizations.
+pub(crate) fn user_of_certificate(der: &[u8]) -> Option<UserInfo> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    let subject = certificate.subject();
+    let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
+    let groups = subject.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned).collect();
+    Some(UserInfo { name, groups })
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use skiff_api::Kind;
 use skiff_store::Key;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     authn::UserInfo,
@@ -30,6 +31,8 @@ pub(crate) struct Context {
     pub now: Timestamp,
     /// Who owns the fields that are written: `fieldManager`, or the client's program as the user agent names it.
     pub manager: String,
+    /// Ends the streams of this caller.
+    pub closing: CancellationToken,
     /// `Warning:` headers to send, in order, each once.
     warnings: Mutex<Vec<String>>,
 }
@@ -47,11 +50,12 @@ impl Context {
         query: Query,
         options: WriteOptions,
         accepted: Accepted,
+        closing: CancellationToken,
         headers: &HeaderMap,
     ) -> Self {
         let manager = options.field_manager.clone().unwrap_or_else(|| default_manager(headers));
         let now = crate::clock::now();
-        Self { api, user, target, verb, query, options, accepted, now, manager, warnings: Mutex::default() }
+        Self { api, user, target, verb, query, options, accepted, now, manager, closing, warnings: Mutex::default() }
     }
 
     /// The same request about another object: a binding is a write to a pod.
@@ -66,6 +70,7 @@ impl Context {
             accepted: self.accepted,
             now: self.now,
             manager: self.manager.clone(),
+            closing: self.closing.clone(),
             warnings: Mutex::new(self.warnings()),
         }
     }

@@ -14,6 +14,7 @@ use http::{Request, Response, StatusCode};
 use serde_json::Value;
 use skiff_api::Status;
 use skiff_store::{Entry, Expect, Key};
+use tracing::Instrument;
 
 use crate::{
     admission,
@@ -21,7 +22,7 @@ use crate::{
     authz, commit,
     context::Context,
     http::{
-        endpoints,
+        Record, endpoints,
         negotiate::Accepted,
         query::{Query, WriteOptions},
         route::{self, Route, Verb},
@@ -36,23 +37,29 @@ pub(crate) async fn run(
     api: &Arc<ApiServer>,
     caller: &Caller,
     request: Request<Body>,
-    accepted: &mut Option<Accepted>,
+    record: &mut Record,
 ) -> Result<Response<Body>, Status> {
     let user = authn::authenticate(api, caller, request.headers())?;
     let route = route::route(&api.registry, request.uri().path())?;
     let Route::Resource(target) = route else {
         authz::authorize_path(&user, request.method(), request.uri().path(), &route)?;
-        return endpoints::answer(api, route, request).await;
+        return endpoints::answer(api, &route, &request);
     };
     let query = Query::parse(request.uri().query());
     let verb = Verb::of(request.method(), &target, query.flag("watch"))
         .ok_or_else(|| Status::method_not_allowed(&target.resource.kind, request.method().as_str()))?;
+    record.about = Some((verb, target.clone()));
     authz::authorize(&user, verb, &target)?;
-    let takes = Accepted::negotiate(request.headers())?;
-    *accepted = Some(takes);
+    let accepted = Accepted::negotiate(request.headers(), &target.resource.kind)?;
+    record.accepted = Some(accepted);
     let options = WriteOptions::parse(&query)?;
-    let cx = Context::new(api.clone(), user, target, verb, query, options, takes, request.headers());
-    verbs::dispatch(cx, request).await
+    record.long_running = verb == Verb::Watch || target.subresource.is_some_and(verbs::is_stream);
+    let _permit = if record.long_running { None } else { Some(api.gates.request().await?) };
+    let span =
+        tracing::debug_span!("request", verb = verb.as_str(), kind = %target.resource.kind.kind, name = target.name());
+    let closing = caller.closing(api);
+    let cx = Context::new(api.clone(), user, target, verb, query, options, accepted, closing, request.headers());
+    verbs::dispatch(cx, request).instrument(span).await
 }
 
 /// What a write does to the object that is stored: from the present object (none: it does not exist) to the next.

@@ -1,9 +1,8 @@
 //! From what the client sent to what would be stored: the metadata that the server owns, and the parts of the object
 //! that this request may not touch.
 
-use rand::RngExt;
 use serde_json::{Value, json};
-use skiff_api::{FieldError, Status, kinds::Subresource};
+use skiff_api::{FieldError, Status, kinds::Subresource, meta};
 
 use crate::{
     context::Context,
@@ -26,7 +25,7 @@ pub(crate) fn observe(cx: &Context, write: &Write<'_>) -> Result<Stage, Status> 
             let error = FieldError::required("metadata.name", "name or generateName is required");
             return Err(Status::invalid(cx.kind(), "", &vec![error]));
         }
-        name = generate_name(prefix);
+        name = meta::generated_name(prefix, rand::random());
         metadata_mut(&mut sent).insert("name".to_owned(), name.clone().into());
         object = Some(sent);
         generated = true;
@@ -52,17 +51,6 @@ pub(crate) fn observe(cx: &Context, write: &Write<'_>) -> Result<Stage, Status> 
     let mut stage = Stage { part: write.part, key, object, old, entry, guards: Vec::new(), generated };
     identify(cx, &name, &mut stage)?;
     Ok(stage)
-}
-
-/// Upstream's alphabet: no vowels, so that no words come out.
-const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-const GENERATED_MAX: usize = 63;
-
-fn generate_name(prefix: &str) -> String {
-    let mut rng = rand::rng();
-    let mut name: String = prefix.chars().take(GENERATED_MAX - 5).collect();
-    name.extend((0..5).map(|_| ALPHABET[rng.random_range(0..ALPHABET.len())] as char));
-    name
 }
 
 /// Name, namespace, version and kind are those of the path; identity and revision, if sent, must be what is stored.

@@ -11,7 +11,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     authn::{StaticToken, UserInfo},
+    http::discovery::Documents,
     limits::{Gates, Limits},
+    metrics::Metrics,
     nodes::NodeConnector,
     priority::DefaultPriority,
     registry::Registry,
@@ -56,6 +58,8 @@ pub struct ApiServer {
     pub(crate) registry: Registry,
     pub(crate) limits: Limits,
     pub(crate) gates: Gates,
+    pub(crate) metrics: Metrics,
+    pub(crate) documents: Documents,
     pub(crate) default_priority: DefaultPriority,
     pub(crate) service_ip: IpAddr,
     pub(crate) advertise: Option<std::net::SocketAddr>,
@@ -75,6 +79,8 @@ impl ApiServer {
     pub fn new(config: ApiServerConfig) -> Arc<Self> {
         Arc::new(Self {
             gates: Gates::new(&config.limits),
+            metrics: Metrics::new(),
+            documents: Documents::default(),
             registry: Registry::new(kinds::builtin()),
             store: config.store,
             nodes: config.nodes,

@@ -1,6 +1,6 @@
 //! Whether what would be stored is valid: the metadata rules of every kind, then the kind's own.
 
-use skiff_api::Status;
+use skiff_api::{Status, meta};
 
 use crate::{
     context::Context,
@@ -15,12 +15,19 @@ pub(crate) fn validate(cx: &Context, stage: &Stage) -> Result<(), Status> {
     let mut errors = Vec::new();
     match (&stage.old, stage.part) {
         (_, Part::Whole | Part::Finalize | Part::Deletion) => {}
-        (None, _) => errors.extend((hooks.validate)(object)),
+        (None, _) => {
+            errors.extend(meta::validate(object, stored));
+            errors.extend((hooks.validate)(object));
+        }
         (Some(old), Part::Main) => {
+            errors.extend(meta::validate_update(object, old));
             errors.extend((hooks.validate)(object));
             errors.extend((hooks.validate_update)(object, old));
         }
-        (Some(old), Part::Status) => errors.extend((hooks.validate_status)(object, old)),
+        (Some(old), Part::Status) => {
+            errors.extend(meta::validate_update(object, old));
+            errors.extend((hooks.validate_status)(object, old));
+        }
     }
     if !errors.is_empty() {
         return Err(Status::invalid(cx.kind(), object::name(object), &errors));

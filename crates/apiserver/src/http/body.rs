@@ -5,7 +5,11 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
-use skiff_api::Status;
+use skiff_api::{
+    Status,
+    decode::{self, Parsed},
+    protobuf,
+};
 
 use super::negotiate::{self, Format};
 use crate::{context::Context, verbs::PATCHES};
@@ -53,36 +57,28 @@ fn is_too_long(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 impl Sent {
-    /// An object of the request's kind.
+    /// An object of the request's kind: fields that it does not have are dropped or reported as the client asked.
     pub(crate) fn object(&self, cx: &Context) -> Result<Value, Status> {
         let kind = cx.kind();
-        let object = self.value()?;
-        let (version, name) = (object["apiVersion"].as_str().unwrap_or(""), object["kind"].as_str().unwrap_or(""));
-        let expected = kind.api_version();
-        if !version.is_empty() && version != expected {
-            return Err(Status::bad_request(format!(
-                "the API version in the data ({version}) does not match the expected API version ({expected})"
-            )));
-        }
-        if !name.is_empty() && name != kind.kind {
-            return Err(Status::bad_request(format!(
-                "{name} in version {:?} cannot be handled as a {}: converting ({name}) to ({}): unknown conversion",
-                kind.version, kind.kind, kind.kind
-            )));
-        }
-        Ok(object)
+        let mut parsed = self.parse()?;
+        decode::check_type_meta(&mut parsed.value, kind)?;
+        let decoded = decode::decode(kind.schema(), parsed, cx.options.field_validation)?;
+        decoded.warnings.into_iter().for_each(|w| cx.warn(w));
+        Ok(decoded.value)
     }
 
     /// A JSON object of any kind.
     pub(crate) fn value(&self) -> Result<Value, Status> {
-        let value: Value = match negotiate::body_format(&self.media)? {
-            Format::Json => serde_json::from_slice(&self.bytes).map_err(|e| malformed(&e))?,
-            Format::Yaml => {
-                let text = std::str::from_utf8(&self.bytes).map_err(|e| malformed(&e))?;
-                serde_saphyr::from_str(text).map_err(|e| malformed(&e))?
-            }
-        };
+        let value = self.parse()?.value;
         if value.is_object() { Ok(value) } else { Err(malformed(&"the body is not an object")) }
+    }
+
+    fn parse(&self) -> Result<Parsed, Status> {
+        match negotiate::body_format(&self.media)? {
+            Format::Json => decode::parse_json(&self.bytes),
+            Format::Yaml => decode::parse_yaml(&self.bytes),
+            Format::Protobuf => protobuf::decode(&self.bytes).map(Parsed::from),
+        }
     }
 }
 

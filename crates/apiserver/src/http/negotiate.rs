@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use serde_json::Value;
-use skiff_api::Status;
+use skiff_api::{Kind, Status, protobuf};
 
 use crate::encode;
 
@@ -11,19 +11,21 @@ use crate::encode;
 pub(crate) enum Format {
     Json,
     Yaml,
+    Protobuf,
 }
 
 const JSON: &str = "application/json";
 const YAML: &str = "application/yaml";
 
 /// What an error about media types offers.
-pub(crate) const OFFERED: &str = "application/json, application/yaml";
+pub(crate) const OFFERED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 impl Format {
     pub(crate) fn content_type(self) -> &'static str {
         match self {
             Self::Json => JSON,
             Self::Yaml => YAML,
+            Self::Protobuf => protobuf::MEDIA_TYPE,
         }
     }
 
@@ -31,6 +33,7 @@ impl Format {
         let bytes = match self {
             Self::Json => encode::json(object),
             Self::Yaml => serde_saphyr::to_string(object).map_err(Status::internal)?.into(),
+            Self::Protobuf => protobuf::encode(object)?.into(),
         };
         Ok((bytes, self.content_type()))
     }
@@ -39,7 +42,7 @@ impl Format {
     pub(crate) fn transcode(self, json: Bytes) -> Result<Bytes, Status> {
         match self {
             Self::Json => Ok(json),
-            Self::Yaml => Ok(self.encode(&crate::registry::parse(&json)?)?.0),
+            Self::Yaml | Self::Protobuf => Ok(self.encode(&crate::registry::parse(&json)?)?.0),
         }
     }
 }
@@ -66,9 +69,11 @@ impl Accepted {
 
     /// The first clause of `Accept` that can be served, in the client's order of preference.
     ///
+    /// Protobuf only for a kind that has a message, and not for tables, as it is JSON that clients take as well.
+    ///
     /// # Errors
     /// 406 when none can.
-    pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Self, Status> {
+    pub(crate) fn negotiate(headers: &HeaderMap, kind: &Kind) -> Result<Self, Status> {
         let mut clauses = Vec::new();
         for value in headers.get_all(header::ACCEPT) {
             let text = value.to_str().map_err(|_| Status::not_acceptable(OFFERED))?;
@@ -78,9 +83,24 @@ impl Accepted {
             return Ok(Self::JSON);
         }
         clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
-        let found = clauses.iter().filter(|c| c.quality > 0.0).find_map(Clause::served);
+        let found = clauses.iter().filter(|c| c.quality > 0.0).find_map(|c| c.served(kind));
         found.ok_or_else(|| Status::not_acceptable(OFFERED))
     }
+}
+
+/// Whether the client prefers discovery in one document.
+pub(crate) fn wants_aggregated(headers: &HeaderMap) -> bool {
+    let text = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
+    for clause in text.split(',').map(|c| Clause::parse(c.trim())).filter(|c| c.media == JSON) {
+        match clause.shape.as_deref() {
+            None => return false,
+            Some("APIGroupDiscoveryList") if clause.group == "apidiscovery.k8s.io" && clause.version == "v2" => {
+                return true;
+            }
+            Some(_) => {}
+        }
+    }
+    false
 }
 
 #[derive(Debug)]
@@ -109,10 +129,11 @@ impl Clause {
         clause
     }
 
-    fn served(&self) -> Option<Accepted> {
+    fn served(&self, kind: &Kind) -> Option<Accepted> {
         let format = match self.media.as_str() {
             JSON | "*/*" | "application/*" => Format::Json,
             YAML => Format::Yaml,
+            protobuf::MEDIA_TYPE if protobuf::is_known(&kind.api_version(), &kind.kind) => Format::Protobuf,
             _ => return None,
         };
         let meta = self.group == "meta.k8s.io" && ["v1", "v1beta1"].contains(&self.version.as_str());
@@ -142,6 +163,7 @@ pub(crate) fn body_format(media: &str) -> Result<Format, Status> {
     match media {
         JSON => Ok(Format::Json),
         YAML | "application/x-yaml" | "text/yaml" => Ok(Format::Yaml),
+        protobuf::MEDIA_TYPE => Ok(Format::Protobuf),
         _ => Err(Status::unsupported_media_type(OFFERED)),
     }
 }
@@ -170,7 +192,8 @@ mod tests {
             if !accept.is_empty() {
                 headers.insert(header::ACCEPT, accept.parse().unwrap());
             }
-            assert_eq!(Accepted::negotiate(&headers).ok(), expected, "{accept}");
+            let pods = skiff_api::kinds::find("", "v1", "pods").unwrap();
+            assert_eq!(Accepted::negotiate(&headers, pods).ok(), expected, "{accept}");
         }
     }
 }

@@ -4,10 +4,11 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use skiff_api::Status;
+use skiff_api::{Status, protobuf};
 use skiff_store::Revision;
 
 use super::{
+    errors,
     negotiate::{Accepted, Format, Shape},
     query::Query,
 };
@@ -133,12 +134,36 @@ impl<'r> Presenter<'r> {
             Shape::Object => self.resource.serve(stored)?,
             _ => encode::json(&self.shaped(stored, Some(revision))?),
         };
-        frame(kind, &object, out);
+        self.frame(kind, &object, out)
+    }
+
+    fn frame(&self, kind: &str, object: &Bytes, out: &mut Vec<u8>) -> Result<(), Status> {
+        match self.accepted.format {
+            Format::Protobuf => out.extend(protobuf::watch_frame(kind, &registry::parse(object)?)?),
+            // YAML has no frames: watches are JSON for those who ask for it.
+            Format::Json | Format::Yaml => frame(kind, object, out),
+        }
         Ok(())
     }
 
+    /// The event that ends a watch.
+    pub(crate) fn error(&self, status: &Status, out: &mut Vec<u8>) {
+        let object = encode::json(&errors::to_json(status));
+        if self.frame("ERROR", &object, out).is_err() {
+            frame("ERROR", &object, out);
+        }
+    }
+
+    /// The media type of a watch.
+    pub(crate) fn watch_content_type(&self) -> &'static str {
+        match self.accepted.format {
+            Format::Protobuf => protobuf::WATCH_MEDIA_TYPE,
+            Format::Json | Format::Yaml => Format::Json.content_type(),
+        }
+    }
+
     /// A bookmark: an object of the kind with nothing but a revision.
-    pub(crate) fn bookmark(&self, revision: Revision, initial_end: bool, out: &mut Vec<u8>) {
+    pub(crate) fn bookmark(&self, revision: Revision, initial_end: bool, out: &mut Vec<u8>) -> Result<(), Status> {
         let mut metadata = json!({ "resourceVersion": revision.to_string(), "creationTimestamp": null });
         if initial_end {
             metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
@@ -155,7 +180,7 @@ impl<'r> Presenter<'r> {
                 self.table(json!({ "resourceVersion": revision.to_string() }), vec![row])
             }
         };
-        frame("BOOKMARK", &encode::json(&object), out);
+        self.frame("BOOKMARK", &encode::json(&object), out)
     }
 
     fn row(&self, object: Value) -> Value {
@@ -187,16 +212,11 @@ fn partial(mut object: Value) -> Value {
 }
 
 /// `{"type":"ADDED","object":…}` and a newline.
-pub(crate) fn frame(kind: &str, object: &[u8], out: &mut Vec<u8>) {
+fn frame(kind: &str, object: &[u8], out: &mut Vec<u8>) {
     out.reserve(object.len() + 40);
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(kind.as_bytes());
     out.extend_from_slice(b"\",\"object\":");
     out.extend_from_slice(object);
     out.extend_from_slice(b"}\n");
-}
-
-/// Watches are JSON, whatever else the client takes.
-pub(crate) fn watch_format(accepted: Accepted) -> Accepted {
-    Accepted { format: Format::Json, ..accepted }
 }

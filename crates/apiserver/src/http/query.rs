@@ -1,6 +1,6 @@
 //! The options in a query string, typed and checked once.
 
-use skiff_api::Status;
+use skiff_api::{Status, decode::FieldValidation};
 use url::form_urlencoded;
 
 /// The parameters of a request, in order and decoded.
@@ -41,14 +41,6 @@ impl Query {
     }
 }
 
-/// How unknown and duplicate fields are treated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FieldValidation {
-    Ignore,
-    Warn,
-    Strict,
-}
-
 /// The options of create, update and patch.
 #[derive(Debug, Clone)]
 pub(crate) struct WriteOptions {
@@ -60,16 +52,12 @@ pub(crate) struct WriteOptions {
 
 impl WriteOptions {
     pub(crate) fn parse(query: &Query) -> Result<Self, Status> {
-        let field_validation = match query.text("fieldValidation") {
-            None | Some("Warn") => FieldValidation::Warn,
-            Some("Ignore") => FieldValidation::Ignore,
-            Some("Strict") => FieldValidation::Strict,
-            Some(other) => {
-                return Err(invalid_options(&format!(
-                    "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-                )));
-            }
-        };
+        let asked = query.get("fieldValidation").unwrap_or("");
+        let field_validation = FieldValidation::from_query(asked).ok_or_else(|| {
+            invalid_options(&format!(
+                "fieldValidation: Unsupported value: {asked:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
+            ))
+        })?;
         let field_manager = query.text("fieldManager").map(str::to_owned);
         if let Some(manager) = field_manager.as_ref().filter(|m| m.len() > FIELD_MANAGER_MAX) {
             return Err(invalid_options(&format!(

@@ -12,7 +12,7 @@ use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use serde_json::Value;
-use skiff_api::{Kind, Status};
+use skiff_api::{Kind, Status, kinds};
 use skiff_store::Key;
 
 use crate::encode;
@@ -145,6 +145,8 @@ pub(crate) fn parse(bytes: &Bytes) -> Result<Value, Status> {
 #[derive(Debug)]
 pub(crate) struct Registry {
     by_path: HashMap<String, Arc<Resource>>,
+    /// In discovery order.
+    ordered: Vec<Arc<Resource>>,
 }
 
 fn path(group: &str, version: &str, plural: &str) -> String {
@@ -152,21 +154,17 @@ fn path(group: &str, version: &str, plural: &str) -> String {
 }
 
 impl Registry {
-    pub(crate) fn new(kinds: &[Kind]) -> Self {
-        let by_path = kinds.iter().map(|kind| {
-            let (group, version) = &kind.storage_version;
-            let stored = kinds.iter().find(|k| k.group == *group && k.version == *version && k.kind == kind.kind);
-            let resource = Resource::new(kind, stored.unwrap_or(kind));
-            (path(&kind.group, &kind.version, &kind.plural), Arc::new(resource))
-        });
-        Self { by_path: by_path.collect() }
+    pub(crate) fn new(table: &[Kind]) -> Self {
+        let ordered: Vec<_> = table.iter().map(|k| Arc::new(Resource::new(k, kinds::stored_as(k)))).collect();
+        let by_path = ordered.iter().map(|r| (path(&r.kind.group, &r.kind.version, &r.kind.plural), r.clone()));
+        Self { by_path: by_path.collect(), ordered }
     }
 
     pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
         self.by_path.get(&path(group, version, plural)).cloned()
     }
 
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.by_path.values()
+    pub(crate) fn all(&self) -> &[Arc<Resource>] {
+        &self.ordered
     }
 }

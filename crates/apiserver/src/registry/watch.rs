@@ -18,7 +18,7 @@ use crate::{
     http::{
         errors,
         negotiate::Accepted,
-        present::{self, Presenter},
+        present::Presenter,
         query::{ListOptions, Query},
     },
     limits::Permit,
@@ -39,7 +39,13 @@ pub(crate) struct Request {
     pub query: Query,
     pub shutdown: CancellationToken,
     /// Counts against the limit on watches until the client goes.
-    pub permit: Permit,
+    pub _permit: Permit,
+}
+
+impl Request {
+    pub(crate) fn presenter(&self) -> Result<Presenter<'_>, Status> {
+        Presenter::new(&self.resource, self.accepted, &self.query, crate::clock::now())
+    }
 }
 
 struct Watcher {
@@ -61,26 +67,24 @@ pub(crate) async fn watch(
     store: &dyn Store,
     request: Request,
 ) -> Result<impl Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + use<>, Status> {
-    let started = start(store, &request).await;
-    let first = match started {
-        Ok((events, initial, revision)) => Ok(Watcher {
-            end_due: request.options.send_initial_events == Some(true),
-            deadline: Box::pin(tokio::time::sleep_until(Instant::now() + timeout(&request.options))),
-            shutdown: Box::pin(request.shutdown.clone().cancelled_owned()),
-            initial: initial.into_iter(),
-            delivered: revision,
-            events,
-            request,
-            over: false,
-        }),
-        Err(status) if status.code == 410 => Err(status),
-        Err(status) => return Err(status),
-    };
-    Ok(match first {
-        Ok(watcher) => stream::unfold(watcher, Watcher::next).left_stream(),
+    Ok(match start(store, &request).await {
+        Ok((events, initial, revision)) => {
+            let watcher = Watcher {
+                end_due: request.options.send_initial_events == Some(true),
+                deadline: Box::pin(tokio::time::sleep_until(Instant::now() + timeout(&request.options))),
+                shutdown: Box::pin(request.shutdown.clone().cancelled_owned()),
+                initial: initial.into_iter(),
+                delivered: revision,
+                events,
+                request,
+                over: false,
+            };
+            stream::unfold(watcher, Watcher::next).left_stream()
+        }
+        Err(status) if status.code != 410 => return Err(status),
         Err(status) => {
             let mut out = Vec::new();
-            present::frame("ERROR", &encode::json(&errors::to_json(&status)), &mut out);
+            request.presenter()?.error(&status, &mut out);
             stream::iter([Ok(Bytes::from(out))]).right_stream()
         }
     })
@@ -144,23 +148,19 @@ impl Watcher {
         }
     }
 
-    fn presenter(&self) -> Result<Presenter<'_>, Status> {
-        let accepted = present::watch_format(self.request.accepted);
-        Presenter::new(&self.request.resource, accepted, &self.request.query, crate::clock::now())
-    }
-
     fn initial_state(&mut self, out: &mut Vec<u8>) {
         while out.len() < CHUNK_BYTES {
             let Some(entry) = self.initial.next() else { break };
-            let sent = self.presenter().and_then(|p| p.event("ADDED", &entry.value, entry.revision, out));
+            let sent = self.request.presenter().and_then(|p| p.event("ADDED", &entry.value, entry.revision, out));
             if let Err(status) = sent {
                 return self.fail(&status, out);
             }
         }
         if self.initial.len() == 0 && self.end_due {
             self.end_due = false;
-            if let Ok(presenter) = self.presenter() {
-                presenter.bookmark(self.delivered, true, out);
+            let sent = self.request.presenter().and_then(|p| p.bookmark(self.delivered, true, out));
+            if let Err(status) = sent {
+                self.fail(&status, out);
             }
         }
     }
@@ -172,10 +172,12 @@ impl Watcher {
             Some(Err(error)) => self.fail(&errors::of_store(error), out),
             Some(Ok(WatchItem::Progress(revision))) => {
                 self.delivered = self.delivered.max(revision);
-                if self.request.options.bookmarks
-                    && let Ok(presenter) = self.presenter()
-                {
-                    presenter.bookmark(self.delivered, false, out);
+                if !self.request.options.bookmarks {
+                    return;
+                }
+                let sent = self.request.presenter().and_then(|p| p.bookmark(self.delivered, false, out));
+                if let Err(status) = sent {
+                    self.fail(&status, out);
                 }
             }
             Some(Ok(WatchItem::Events(events))) => {
@@ -192,7 +194,7 @@ impl Watcher {
     fn event(&self, event: &Event, out: &mut Vec<u8>) -> Result<(), Status> {
         let Request { resource, filter, .. } = &self.request;
         let matches = |entry: &Entry| filter.matches(resource, entry);
-        let presenter = self.presenter()?;
+        let presenter = self.request.presenter()?;
         match event {
             Event::Put { entry, previous } => {
                 let before = previous.as_deref().is_some_and(matches);
@@ -215,7 +217,9 @@ impl Watcher {
     }
 
     fn fail(&mut self, status: &Status, out: &mut Vec<u8>) {
-        present::frame("ERROR", &encode::json(&errors::to_json(status)), out);
+        if let Ok(presenter) = self.request.presenter() {
+            presenter.error(status, out);
+        }
         self.over = true;
     }
 }

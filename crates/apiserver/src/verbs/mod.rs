@@ -53,8 +53,13 @@ pub(crate) async fn dispatch(cx: Context, request: Request<Body>) -> Result<Resp
             patch::patch(&cx, &sent).await
         }
         (Some(subresource), _) => Err(not_served(&cx, subresource)),
-        _ => Err(Status::method_not_allowed(cx.kind(), request.method().as_str())),
     }
+}
+
+/// Whether a subresource answers with a stream that lasts as long as the client likes.
+pub(crate) fn is_stream(subresource: Subresource) -> bool {
+    use Subresource::{Attach, Exec, Log, PortForward, Proxy};
+    matches!(subresource, Log | Exec | Attach | PortForward | Proxy)
 }
 
 fn allowed(cx: &Context) -> bool {

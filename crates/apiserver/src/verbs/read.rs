@@ -34,7 +34,8 @@ pub(super) async fn watch(cx: Context) -> Result<Response<Body>, Status> {
     let options = ListOptions::parse(&cx.query, true)?;
     let filter = Filter::new(cx.resource(), cx.namespace(), cx.target.name.as_deref(), &options)?;
     // Refuses a bad `includeObject` now and not in the middle of the stream.
-    Presenter::new(cx.resource(), cx.accepted, &cx.query, cx.now)?;
+    let presenter = Presenter::new(cx.resource(), cx.accepted, &cx.query, cx.now)?;
+    let content_type = presenter.watch_content_type();
     let permit = cx.api.gates.watch()?;
     let request = Request {
         resource: cx.target.resource.clone(),
@@ -42,13 +43,13 @@ pub(super) async fn watch(cx: Context) -> Result<Response<Body>, Status> {
         options,
         accepted: cx.accepted,
         query: cx.query.clone(),
-        shutdown: cx.api.shutdown.clone(),
-        permit,
+        shutdown: cx.closing.clone(),
+        _permit: permit,
     };
     let stream = watch::watch(cx.api.store.as_ref(), request).await?;
     let mut response = Response::new(Body::from_stream(stream));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     Ok(response)
 }
