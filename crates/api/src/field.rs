@@ -67,6 +67,8 @@ pub fn invalid_each(out: &mut FieldErrors, at: &Path<'_>, value: &str, messages:
 pub enum ErrorType {
     Required,
     Invalid,
+    /// As `Invalid`, of a value that is too large or too private to be shown.
+    InvalidOmitted,
     NotSupported,
     Duplicate,
     Forbidden,
@@ -102,11 +104,21 @@ impl FieldError {
     pub fn invalid(field: impl Into<String>, value: impl Into<Value>, detail: impl Into<String>) -> Self {
         Self::new(ErrorType::Invalid, field, value, detail)
     }
+    pub fn invalid_omitted(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(ErrorType::InvalidOmitted, field, Value::Null, detail)
+    }
+    /// An update changed what may not change.
+    pub fn immutable(field: impl Into<String>, value: impl Into<Value>) -> Self {
+        Self::invalid(field, value, "field is immutable")
+    }
     pub fn forbidden(field: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::new(ErrorType::Forbidden, field, Value::Null, detail)
     }
     pub fn duplicate(field: impl Into<String>, value: impl Into<Value>) -> Self {
         Self::new(ErrorType::Duplicate, field, value, "")
+    }
+    pub fn too_many(field: impl Into<String>, count: usize, max: usize) -> Self {
+        Self::new(ErrorType::TooMany, field, count, format!("must have at most {max} items"))
     }
     pub fn too_long(field: impl Into<String>, max_bytes: usize) -> Self {
         Self::new(ErrorType::TooLong, field, Value::Null, format!("may not be more than {max_bytes} bytes"))
@@ -125,7 +137,7 @@ impl FieldError {
     pub fn reason(&self) -> &'static str {
         match self.error_type {
             ErrorType::Required => "FieldValueRequired",
-            ErrorType::Invalid => "FieldValueInvalid",
+            ErrorType::Invalid | ErrorType::InvalidOmitted => "FieldValueInvalid",
             ErrorType::NotSupported => "FieldValueNotSupported",
             ErrorType::Duplicate => "FieldValueDuplicate",
             ErrorType::Forbidden => "FieldValueForbidden",
@@ -141,7 +153,7 @@ impl FieldError {
     pub fn body(&self) -> String {
         let label = match self.error_type {
             ErrorType::Required => "Required value",
-            ErrorType::Invalid | ErrorType::TypeInvalid => "Invalid value",
+            ErrorType::Invalid | ErrorType::InvalidOmitted | ErrorType::TypeInvalid => "Invalid value",
             ErrorType::NotSupported => "Unsupported value",
             ErrorType::Duplicate => "Duplicate value",
             ErrorType::Forbidden => "Forbidden",

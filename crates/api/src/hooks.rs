@@ -47,8 +47,11 @@ pub struct Hooks {
     /// To the form of an `apiVersion` (`events.k8s.io/v1`), in place, from whichever form the object has. `None`: only
     /// `apiVersion` differs. [`Self::default`], the columns and the fields belong to the version that the client
     /// speaks, all other hooks to the stored one.
-    pub convert: Option<fn(&mut Value, to_version: &str) -> Result<(), Status>>,
+    pub convert: Option<Convert>,
 }
+
+/// `(object, to_api_version)`.
+pub type Convert = fn(&mut Value, &str) -> Result<(), Status>;
 
 /// JSON pointers into the object for `autoscaling/v1 Scale`.
 #[derive(Clone, Copy, Debug)]

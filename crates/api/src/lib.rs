@@ -4,8 +4,11 @@
 //! the same path, and a field that this version does not know is dropped or reported by one decoder, never by
 //! accident. The Rust types of k8s-openapi are for those who read objects: controllers, scheduler, node.
 
+pub mod apps;
+pub mod batch;
 pub mod coordination;
 pub mod core;
+pub mod cron;
 pub mod decode;
 pub mod discovery;
 pub mod events;

@@ -71,11 +71,8 @@ pub fn labels(labels: &Value) -> Value {
     or_none(&pairs.join(","))
 }
 
-/// A LabelSelector object in its string form, `<none>` for an empty one, `<unset>` for none.
+/// A LabelSelector object in its string form, `<none>` for an empty or absent one.
 pub fn selector(selector: &Value) -> Value {
-    if selector.is_null() {
-        return "<unset>".into();
-    }
     or_none(&crate::selector::LabelSelector::from_object(selector).to_string())
 }
 

@@ -4,6 +4,7 @@
 
 mod core;
 mod every_kind;
+mod workloads;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
