@@ -15,6 +15,7 @@ pub const BODY_BYTES_MAX: usize = 256 << 20;
 
 const JSON: &str = "application/json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
+const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
 
 /// What a write leaves behind, as far as its author needs it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -108,6 +109,16 @@ impl Rest {
         patch: &Value,
     ) -> Result<T, Error> {
         self.send(Method::PATCH, object_path(kind, key, subresource), MERGE_PATCH, patch).await
+    }
+    /// Lists merge by their keys: one condition can be written without knowing the others.
+    pub async fn strategic_patch<T: DeserializeOwned>(
+        &self,
+        kind: &KindRef,
+        key: &ObjectKey,
+        subresource: Option<&str>,
+        patch: &Value,
+    ) -> Result<T, Error> {
+        self.send(Method::PATCH, object_path(kind, key, subresource), STRATEGIC_PATCH, patch).await
     }
     pub async fn update<T: DeserializeOwned>(
         &self,

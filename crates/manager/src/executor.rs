@@ -1,0 +1,211 @@
+//! Executes plans: writes in order, independent ones in parallel, and says what the fence must wait for.
+//!
+//! What must stay true: actions run in the order of the plan; neighbours of the same sort (creates, deletes) run
+//! together, at most [`IN_FLIGHT_MAX`] at a time. When one fails no further one is started, those in flight are
+//! awaited. The status is written also when an action failed.
+
+use k8s_openapi::api::core::v1::Event;
+use serde_json::{Value, json};
+use skiff_client::{
+    Error, Recorder, Regarding, Rest,
+    rest::{Written, delete_options},
+};
+use skiff_reconcile::{Action, EventType, KindRef, ObjectKey, Plan, Preconditions};
+use tokio::task::JoinSet;
+
+use crate::fence::Condition;
+
+/// Writes of one plan that are under way at the same time.
+pub const IN_FLIGHT_MAX: usize = 32;
+
+/// What came of a plan.
+#[derive(Debug)]
+pub struct Execution {
+    pub wrote: Vec<Condition>,
+    pub result: Result<(), Failure>,
+}
+
+#[derive(Debug)]
+pub enum Failure {
+    /// The view was old: the object has changed, exists already or is gone. Nothing to complain about.
+    LookAgain(String),
+    /// Something of a collection remains; it goes when its finalizers are done.
+    Remaining(String),
+    Api(Error),
+}
+
+#[derive(Clone)]
+pub struct Executor {
+    rest: Rest,
+    recorder: Recorder,
+    /// The kind whose keys the controller works on: events about failed creates name it.
+    primary: KindRef,
+}
+
+impl Executor {
+    pub fn new(rest: Rest, recorder: Recorder, primary: KindRef) -> Self {
+        Self { rest, recorder, primary }
+    }
+
+    pub async fn execute(&self, plan: Plan) -> Execution {
+        let mut execution = Execution { wrote: Vec::new(), result: Ok(()) };
+        let mut actions = plan.actions.into_iter().peekable();
+        while let Some(first) = actions.next() {
+            let mut together = vec![first];
+            while let Some(next) = actions.next_if(|next| independent(&together[0], next)) {
+                together.push(next);
+            }
+            self.group(together, &mut execution).await;
+            if execution.result.is_err() {
+                break;
+            }
+        }
+        if let Some(status) = plan.status {
+            let written = self.write(status).await;
+            note(&mut execution, written);
+        }
+        for event in plan.events {
+            self.recorder.planned(event);
+        }
+        execution
+    }
+
+    async fn group(&self, mut together: Vec<Action>, execution: &mut Execution) {
+        if together.len() == 1 {
+            if let Some(only) = together.pop() {
+                let written = self.write(only).await;
+                note(execution, written);
+            }
+            return;
+        }
+        // Tasks of their own, because in process it is the caller's task that does the server's work.
+        let mut flying = JoinSet::new();
+        let mut waiting = together.into_iter();
+        loop {
+            while flying.len() < IN_FLIGHT_MAX && execution.result.is_ok() {
+                let Some(action) = waiting.next() else { break };
+                let executor = self.clone();
+                flying.spawn(async move { executor.write(action).await });
+            }
+            match flying.join_next().await {
+                None => return,
+                Some(Ok(written)) => note(execution, written),
+                Some(Err(e)) => note(execution, Err(Failure::LookAgain(format!("a write was abandoned: {e}")))),
+            }
+        }
+    }
+
+    async fn write(&self, action: Action) -> Result<Option<Condition>, Failure> {
+        match action {
+            Action::Create { kind, namespace, body } => {
+                let written = self.rest.create::<Written>(&kind, &namespace, &body).await;
+                if let Err(e) = &written {
+                    self.creation_failed(&body, &namespace, e);
+                }
+                reached(kind, written)
+            }
+            Action::Patch { kind, key, subresource, mut patch, preconditions } => {
+                guard(&mut patch, &preconditions);
+                reached(kind, self.rest.merge_patch(&kind, &key, subresource, &patch).await)
+            }
+            Action::Update { kind, key, subresource, body } => {
+                reached(kind, self.rest.update(&kind, &key, subresource, &body).await)
+            }
+            Action::Delete { kind, key, propagation, grace_seconds, preconditions } => {
+                let options = delete_options(propagation, grace_seconds, &preconditions);
+                match self.rest.delete::<Value>(&kind, &key, &options).await {
+                    Ok(_) => Ok(preconditions.uid.map(|uid| Condition::Going { kind, key, uid })),
+                    Err(e) if e.is_not_found() => Ok(None),
+                    Err(e) => Err(failure(e)),
+                }
+            }
+            Action::DeleteCollection { kind, namespace } => self.delete_all(kind, namespace).await,
+        }
+    }
+
+    async fn delete_all(&self, kind: KindRef, namespace: String) -> Result<Option<Condition>, Failure> {
+        let options = delete_options(Some("Background"), None, &Preconditions::default());
+        let remains = async {
+            if !self.rest.any(&kind, &namespace).await? {
+                return Ok(false);
+            }
+            self.rest.delete_collection(&kind, &namespace, &options).await?;
+            self.rest.any(&kind, &namespace).await
+        };
+        match remains.await {
+            Ok(false) => Ok(None),
+            Ok(true) => Err(Failure::Remaining(format!("{} in {namespace}", kind.plural))),
+            // A kind that this server does not have, or does not let be deleted, has nothing to delete.
+            Err(e) if e.is_not_found() || e.code() == Some(405) => Ok(None),
+            Err(e) => Err(failure(e)),
+        }
+    }
+
+    /// As the ReplicaSet and Job controllers of Kubernetes say it.
+    fn creation_failed(&self, body: &Value, namespace: &str, error: &Error) {
+        if error.is_already_exists() {
+            return;
+        }
+        let owners = body.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+        let controller = owners.into_iter().flatten().find(|o| o["controller"] == true);
+        let Some(owner) = controller.filter(|o| o["kind"] == self.primary.kind) else { return };
+        let text = |field: &str| owner[field].as_str().unwrap_or_default().to_owned();
+        let regarding = Regarding {
+            kind: self.primary,
+            key: ObjectKey::new(namespace, text("name")),
+            uid: text("uid"),
+            resource_version: String::new(),
+            field_path: String::new(),
+        };
+        let said = match error {
+            Error::Api { message, .. } => message.clone(),
+            other => other.to_string(),
+        };
+        self.recorder.event(regarding, EventType::Warning, "FailedCreate", format!("Error creating: {said}"));
+    }
+}
+
+fn independent(first: &Action, next: &Action) -> bool {
+    let events = KindRef::of::<Event>();
+    match (first, next) {
+        (Action::Create { kind: a, .. }, Action::Create { kind: b, .. }) => a == b && *a != events,
+        (Action::Delete { kind: a, .. }, Action::Delete { kind: b, .. }) => a == b,
+        (Action::DeleteCollection { .. }, Action::DeleteCollection { .. }) => true,
+        _ => false,
+    }
+}
+
+/// Preconditions of a patch are fields of its body.
+pub(crate) fn guard(patch: &mut Value, preconditions: &Preconditions) {
+    if let Some(uid) = &preconditions.uid {
+        patch["metadata"]["uid"] = json!(uid);
+    }
+    if let Some(version) = &preconditions.resource_version {
+        patch["metadata"]["resourceVersion"] = json!(version);
+    }
+}
+
+fn reached(kind: KindRef, written: Result<Written, Error>) -> Result<Option<Condition>, Failure> {
+    let written = written.map_err(failure)?;
+    Ok(Some(Condition::Reached { kind, revision: written.metadata.revision() }))
+}
+
+fn failure(error: Error) -> Failure {
+    if error.is_conflict() || error.is_already_exists() || error.is_not_found() {
+        return Failure::LookAgain(error.to_string());
+    }
+    Failure::Api(error)
+}
+
+/// The first failure counts; one of the API more than an old view.
+fn note(execution: &mut Execution, written: Result<Option<Condition>, Failure>) {
+    match written {
+        Ok(condition) => execution.wrote.extend(condition),
+        Err(failure) => match (&execution.result, &failure) {
+            (Ok(()), _) | (Err(Failure::LookAgain(_) | Failure::Remaining(_)), Failure::Api(_)) => {
+                execution.result = Err(failure);
+            }
+            _ => {}
+        },
+    }
+}
