@@ -6,6 +6,7 @@
 mod definitions;
 mod paths;
 pub mod v2;
+pub mod v2_protobuf;
 pub mod v3;
 
 #[cfg(test)]

@@ -89,3 +89,25 @@ fn facts_and_references_are_as_clients_expect() {
     let list = &document["paths"]["/apis/apps/v1/deployments"]["get"];
     assert_eq!(list["operationId"], "listAppsV1DeploymentForAllNamespaces");
 }
+
+/// The protobuf form says the same: its definitions and their extensions are found by walking the bytes.
+#[test]
+fn the_protobuf_form_has_every_definition() {
+    use crate::protobuf::wire::{BYTES, Reader, last_bytes};
+    let document = v2::document(builtin());
+    let bytes = v2_protobuf::encode(&document);
+    assert_eq!(last_bytes(&bytes, 1).expect("a message"), Some(&b"2.0"[..]));
+    for (field, entry, part) in [(8, 2, "paths"), (9, 1, "definitions")] {
+        let mut reader = Reader::new(last_bytes(&bytes, field).expect("a message").expect("there"));
+        let mut names = BTreeSet::new();
+        while let Some((number, wire)) = reader.key().expect("a key") {
+            assert_eq!((number, wire), (entry, BYTES));
+            let pair = reader.bytes().expect("a pair");
+            let name = last_bytes(pair, 1).expect("a message").expect("a name");
+            assert!(last_bytes(pair, 2).expect("a message").is_some());
+            names.insert(std::str::from_utf8(name).expect("text").to_owned());
+        }
+        let expected: BTreeSet<String> = document[part].as_object().expect("a map").keys().cloned().collect();
+        assert_eq!(names, expected);
+    }
+}

@@ -6,7 +6,7 @@
 mod messages;
 mod read;
 mod special;
-mod wire;
+pub(crate) mod wire;
 mod write;
 
 use serde_json::Value;

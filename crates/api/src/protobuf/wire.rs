@@ -2,7 +2,7 @@
 
 /// Why bytes are not a message.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum WireError {
+pub(crate) enum WireError {
     #[error("not a Kubernetes protobuf message: it does not begin with k8s\\0")]
     Magic,
     #[error("unexpected end of the protobuf message")]
@@ -25,24 +25,24 @@ pub(super) enum WireError {
     Encoding(String),
 }
 
-pub(super) const VARINT: u8 = 0;
-pub(super) const FIXED64: u8 = 1;
-pub(super) const BYTES: u8 = 2;
+pub(crate) const VARINT: u8 = 0;
+pub(crate) const FIXED64: u8 = 1;
+pub(crate) const BYTES: u8 = 2;
 pub(super) const FIXED32: u8 = 5;
 
 /// Reads what it is asked for or fails; never beyond the end.
 #[derive(Clone, Copy)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
     /// Field number and wire type; `None` at the end.
-    pub(super) fn key(&mut self) -> Result<Option<(u32, u8)>, WireError> {
+    pub(crate) fn key(&mut self) -> Result<Option<(u32, u8)>, WireError> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -51,7 +51,7 @@ impl<'a> Reader<'a> {
         Ok(Some((number, (key & 7) as u8)))
     }
 
-    pub(super) fn varint(&mut self) -> Result<u64, WireError> {
+    pub(crate) fn varint(&mut self) -> Result<u64, WireError> {
         let mut value = 0u64;
         for shift in (0..70).step_by(7) {
             let (byte, rest) = self.rest.split_first().ok_or(WireError::End)?;
@@ -72,20 +72,20 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    pub(super) fn bytes(&mut self) -> Result<&'a [u8], WireError> {
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], WireError> {
         let length = usize::try_from(self.varint()?).map_err(|_| WireError::End)?;
         self.take(length)
     }
 
-    pub(super) fn fixed64(&mut self) -> Result<[u8; 8], WireError> {
+    pub(crate) fn fixed64(&mut self) -> Result<[u8; 8], WireError> {
         self.take(8)?.try_into().map_err(|_| WireError::End)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
-    pub(super) fn skip(&mut self, field: u32, wire: u8) -> Result<(), WireError> {
+    pub(crate) fn skip(&mut self, field: u32, wire: u8) -> Result<(), WireError> {
         match wire {
             VARINT => self.varint().map(drop),
             FIXED64 => self.take(8).map(drop),
@@ -97,12 +97,12 @@ impl<'a> Reader<'a> {
     }
 }
 
-pub(super) fn text(bytes: &[u8]) -> Result<&str, WireError> {
+pub(crate) fn text(bytes: &[u8]) -> Result<&str, WireError> {
     std::str::from_utf8(bytes).map_err(|_| WireError::Utf8)
 }
 
 /// Finds the last occurrence of a length-delimited field in a small message.
-pub(super) fn last_bytes(message: &[u8], wanted: u32) -> Result<Option<&[u8]>, WireError> {
+pub(crate) fn last_bytes(message: &[u8], wanted: u32) -> Result<Option<&[u8]>, WireError> {
     let mut reader = Reader::new(message);
     let mut found = None;
     while let Some((number, wire)) = reader.key()? {
@@ -115,7 +115,7 @@ pub(super) fn last_bytes(message: &[u8], wanted: u32) -> Result<Option<&[u8]>, W
     Ok(found)
 }
 
-pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push((value as u8 & 0x7f) | 0x80);
         value >>= 7;
@@ -123,23 +123,23 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-pub(super) fn put_key(out: &mut Vec<u8>, field: u32, wire: u8) {
+pub(crate) fn put_key(out: &mut Vec<u8>, field: u32, wire: u8) {
     put_varint(out, u64::from(field) << 3 | u64::from(wire));
 }
 
-pub(super) fn put_number(out: &mut Vec<u8>, field: u32, value: u64) {
+pub(crate) fn put_number(out: &mut Vec<u8>, field: u32, value: u64) {
     put_key(out, field, VARINT);
     put_varint(out, value);
 }
 
-pub(super) fn put_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
     put_key(out, field, BYTES);
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
 /// A field whose length is known only when it is written: it is put in front then.
-pub(super) fn put_nested<E>(
+pub(crate) fn put_nested<E>(
     out: &mut Vec<u8>,
     field: u32,
     write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,

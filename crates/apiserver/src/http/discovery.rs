@@ -18,7 +18,7 @@ use super::negotiate;
 use crate::{encode, registry::Registry};
 
 const JSON: &str = "application/json";
-/// What generated clients of Go ask for; it is not made here, and they take JSON as well.
+/// What Go clients ask for; older ones write `v2@v1.0`, newer ones `v2.v1.0`.
 const OPENAPI_V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2";
 
 /// A document as it is sent.
@@ -32,7 +32,10 @@ struct Document {
 
 impl Document {
     fn new(value: &Value) -> Arc<Self> {
-        let bytes = encode::json(value);
+        Self::of_bytes(encode::json(value))
+    }
+
+    fn of_bytes(bytes: Bytes) -> Arc<Self> {
         let hash: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02X}")).collect();
         let tag = HeaderValue::from_str(&format!("\"{hash}\"")).unwrap_or(HeaderValue::from_static("\"\""));
         Arc::new(Self { bytes, tag, hash })
@@ -59,6 +62,7 @@ pub(crate) struct Documents {
     aggregated_core: OnceLock<Arc<Document>>,
     aggregated_groups: OnceLock<Arc<Document>>,
     openapi_v2: OnceLock<Arc<Document>>,
+    openapi_v2_protobuf: OnceLock<Arc<Document>>,
     openapi_v3_index: OnceLock<Arc<Document>>,
     openapi_v3: Mutex<HashMap<String, Arc<Document>>>,
 }
@@ -97,8 +101,12 @@ impl Documents {
 
     pub(crate) fn openapi_v2(&self, registry: &Registry, headers: &HeaderMap) -> Result<Response<Body>, Status> {
         let accept = headers.get(header::ACCEPT).and_then(|a| a.to_str().ok()).unwrap_or("");
-        if accept.starts_with(OPENAPI_V2_PROTOBUF) && !accept.contains(JSON) && !accept.contains("*/*") {
-            return Err(Status::not_acceptable(JSON));
+        if accept.starts_with(OPENAPI_V2_PROTOBUF) {
+            let document = self.openapi_v2_protobuf.get_or_init(|| {
+                let document = openapi::v2::document(kinds(registry));
+                Document::of_bytes(openapi::v2_protobuf::encode(&document).into())
+            });
+            return Ok(document.answer(headers, openapi::v2_protobuf::MEDIA_TYPE));
         }
         let document = self.openapi_v2.get_or_init(|| Document::new(&openapi::v2::document(kinds(registry))));
         Ok(document.answer(headers, JSON))
