@@ -133,4 +133,17 @@ pub trait Controller: Send + Sync + 'static {
     fn observe(&self, view: &dyn View, key: &ObjectKey) -> Option<Self::Observed>;
 
     fn reconcile(&self, observed: &Self::Observed, now: Timestamp, entropy: &mut dyn Entropy) -> Plan;
+
+    /// What to write when the API refused an action of the plan: a condition, a Warning event. Carried out after the
+    /// plan's own status, once per plan (for the first refusal); not asked when the object merely changed meanwhile.
+    fn refused(&self, _observed: &Self::Observed, _refusal: &Refusal<'_>, _now: Timestamp) -> Plan {
+        Plan::default()
+    }
+}
+
+/// An action that the API did not do, and its message.
+#[derive(Clone, Copy, Debug)]
+pub struct Refusal<'a> {
+    pub action: &'a Action,
+    pub message: &'a str,
 }

@@ -11,9 +11,10 @@ use k8s_openapi::api::core::v1::{NodeSelectorTerm, Pod, PodSpec, Toleration};
 use crate::resources::{Resources, pod_request, pod_scored_request};
 
 /// Which runtime the pod's RuntimeClass names.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum RuntimeHandler {
     /// No runtimeClassName: the node's default.
+    #[default]
     Default,
     Named(String),
     /// The named RuntimeClass does not exist.
@@ -54,11 +55,6 @@ pub struct Template {
     pub runtime_handler: RuntimeHandler,
     /// An annotation says that at least one container is Wasm.
     pub declared_wasm: bool,
-}
-impl Default for RuntimeHandler {
-    fn default() -> Self {
-        Self::Default
-    }
 }
 
 impl Template {
