@@ -3,7 +3,10 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
 use skiff_api::kinds::{self, Verbs};
-use skiff_controllers::{NamespaceController, NodeLifecycleController, PodGarbageCollector, ServiceAccountController};
+use skiff_controllers::{
+    DeploymentController, JobController, JobOrphansController, NamespaceController, NodeLifecycleController,
+    PodGarbageCollector, ReplicaSetController, ServiceAccountController,
+};
 use skiff_reconcile::KindRef;
 
 use crate::controller_loop::AnyController;
@@ -16,6 +19,10 @@ pub fn controllers(root_ca_pem: &str, started: Timestamp) -> Vec<Box<dyn AnyCont
         Box::new(ServiceAccountController { root_ca_pem: root_ca_pem.to_owned() }),
         Box::new(NodeLifecycleController { started }),
         Box::new(PodGarbageCollector::default()),
+        Box::new(DeploymentController),
+        Box::new(ReplicaSetController),
+        Box::new(JobController),
+        Box::new(JobOrphansController),
     ]
 }
 
