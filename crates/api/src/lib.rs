@@ -4,27 +4,42 @@
 //! the same path, and a field that this version does not know is dropped or reported by one decoder, never by
 //! accident. The Rust types of k8s-openapi are for those who read objects: controllers, scheduler, node.
 
+pub mod admissionregistration;
+pub mod apiextensions;
+pub mod apiregistration;
 pub mod apps;
+pub mod autoscaling;
 pub mod batch;
+pub mod certificates;
 pub mod coordination;
 pub mod core;
 pub mod cron;
 pub mod decode;
 pub mod discovery;
+pub mod discovery_k8s;
 pub mod events;
 pub mod field;
+pub mod flowcontrol;
 pub mod hooks;
 pub mod kinds;
 pub mod meta;
 pub mod names;
+pub mod networking;
+pub mod node;
 pub mod object;
 pub mod openapi;
 pub mod patch;
+pub mod policy;
 pub mod protobuf;
 pub mod quantity;
+pub mod rbac;
+pub mod resource;
+pub mod scheduling;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod storage;
+pub mod storagemigration;
 pub mod table;
 
 pub use field::{FieldError, FieldErrors};

@@ -4,6 +4,7 @@
 
 mod core;
 mod every_kind;
+mod others;
 mod workloads;
 
 use jiff::Timestamp;

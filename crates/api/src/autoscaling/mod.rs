@@ -1,0 +1,4 @@
+//! `autoscaling`.
+
+pub mod v1;
+pub mod v2;

@@ -1,0 +1,3 @@
+//! `autoscaling/v1`.
+
+pub mod horizontal_pod_autoscaler;

@@ -1,0 +1,3 @@
+//! `flowcontrol.apiserver.k8s.io`.
+
+pub mod v1;

@@ -1,0 +1,3 @@
+//! `networking.k8s.io`.
+
+pub mod v1;

@@ -1,0 +1,7 @@
+//! `networking.k8s.io/v1`.
+
+pub mod ingress;
+pub mod ingress_class;
+pub mod ip_address;
+pub mod network_policy;
+pub mod service_cidr;

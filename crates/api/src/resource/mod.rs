@@ -1,0 +1,3 @@
+//! `resource.k8s.io`.
+
+pub mod v1;
