@@ -7,9 +7,13 @@
 //! - [`apply`]: server-side apply; [`managed_fields`]: the tracking of all other writes;
 //! - [`fields`]: sets of fields as `FieldsV1` has them, [`structured`]: objects taken apart by their schema.
 
+pub mod apply;
+pub mod fields;
 pub mod json;
+pub mod managed_fields;
 pub mod merge;
 pub mod strategic;
+pub mod structured;
 
 #[cfg(test)]
 mod tests;

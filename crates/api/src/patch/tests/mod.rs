@@ -1,5 +1,6 @@
 //! Tables per kind of patch, and laws that hold for any input.
 
+mod apply;
 mod laws;
 mod replace;
 mod strategic;
