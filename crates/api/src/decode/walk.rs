@@ -114,7 +114,7 @@ impl Walk {
             }
             if typed && value.is_null() {
                 *value = zero(item);
-                return !value.is_null();
+                return true;
             }
             let before = self.unknown.len();
             failed = self.value(item, value, typed).err();
@@ -151,7 +151,7 @@ fn keeps_unknown(schema: &Schema, name: &str) -> bool {
     resolved.preserve_unknown || (resolved.embedded_resource && matches!(name, "apiVersion" | "kind" | "metadata"))
 }
 
-/// What Go has where JSON says null inside a list or a map; null where that is nothing.
+/// What Go has where JSON says null inside a list or a map; for a time that is null again.
 fn zero(schema: &Schema) -> Value {
     match schema.shape() {
         Shape::String | Shape::Bytes => Value::String(String::new()),

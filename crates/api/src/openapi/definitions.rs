@@ -182,6 +182,14 @@ fn render(name: &str, raw: &mut Value, form: Form) {
     if type_is_atomic(name) {
         raw["x-kubernetes-map-type"] = json!("atomic");
     }
+    // k8s-openapi requires the metadata of every kind; upstream requires it of this one alone.
+    let keeps_metadata = name == "io.k8s.api.core.v1.Event";
+    if let Some(Value::Array(required)) = raw.get_mut("required").filter(|_| !keeps_metadata) {
+        required.retain(|field| field != "metadata");
+        if required.is_empty() {
+            raw.as_object_mut().map(|raw| raw.remove("required"));
+        }
+    }
     let Some(Value::Object(properties)) = raw.get_mut("properties") else { return };
     for (field, schema) in properties.iter_mut() {
         add_facts(name, field, schema);

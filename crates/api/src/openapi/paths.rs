@@ -178,12 +178,13 @@ fn subresource_operations(kind: &Kind, subresource: Subresource) -> Vec<Operatio
             _ => ("delete", "delete", GET, Body::None),
         };
         let connects = schema.is_none() && subresource != Subresource::Log;
-        let (name, action) = if connects { ("connect", "connect") } else { (name, method) };
+        let action = if connects { "connect" } else { method };
         let body = if connects { Body::None } else { body };
-        let mut id = id(kind, name, &title);
-        if connects {
-            id = id.replacen("connect", &format!("connect{}", self::title(method)), 1);
-        }
+        let id = if connects {
+            format!("connect{}{}{}{}{title}", prefix(kind), self::title(method), scope(kind), kind.kind)
+        } else {
+            id(kind, name, &title)
+        };
         let mut made = operation(kind, (method, action), id, parameters, body, schema.clone());
         if let Some((group, version, kind)) = subresource.body(kind) {
             made.gvk = serde_json::json!({ "group": group, "version": version, "kind": kind });

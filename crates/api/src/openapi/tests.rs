@@ -73,6 +73,7 @@ fn facts_and_references_are_as_clients_expect() {
         deployment["x-kubernetes-group-version-kind"],
         json!([{ "group": "apps", "version": "v1", "kind": "Deployment" }])
     );
+    assert_eq!(deployment["required"], json!(["spec"]));
     let spec = &deployment["properties"]["spec"];
     assert_eq!(spec["allOf"], json!([{ "$ref": "#/components/schemas/io.k8s.api.apps.v1.DeploymentSpec" }]));
     assert!(spec["description"].is_string());

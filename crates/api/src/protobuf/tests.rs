@@ -90,6 +90,7 @@ fn lists_options_and_statuses_go_round() {
             "preconditions": { "uid": "1" } }),
         json!({ "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure", "code": 404,
             "reason": "NotFound", "details": { "name": "a", "causes": [{ "reason": "x", "field": "y" }] } }),
+        json!({ "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "status": { "disruptedPods": { "a": null } } }),
         json!({ "apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": { "name": "a" }, "spec": { "replicas": 3 } }),
         json!({ "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": { "name": "a" } }),
         json!({ "apiVersion": "v1", "kind": "APIResourceList", "groupVersion": "v1", "resources": [

@@ -76,6 +76,11 @@ fn field(field: &Field, value: &Value, out: &mut Vec<u8>, depth: usize) -> Outco
 }
 
 fn one(number: u32, field_type: Type, value: &Value, out: &mut Vec<u8>, depth: usize) -> Outcome {
+    if value.is_null() {
+        // Inside a list or a map: Go's zero, which is a time before all others.
+        put_bytes(out, number, b"");
+        return Ok(());
+    }
     match field_type {
         Type::String => put_bytes(out, number, value.as_str().ok_or_else(|| wrong("string"))?.as_bytes()),
         Type::Int32 | Type::Int64 => {
