@@ -21,6 +21,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pki = Pki::ephemeral()?;
     let mut config = ApiServerConfig::new(Arc::new(MemoryStore::default()), Arc::new(NoNodes));
     config.advertise = Some(address);
+    config.token_signer = Some(pki.token_signer()?);
     let tls = pki.tls("skiff-apiserver", &pki::api_server_names(config.service_ip, &[]))?;
     let api = ApiServer::new(config);
     api.bootstrap().await?;

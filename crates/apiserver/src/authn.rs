@@ -4,7 +4,7 @@ use http::{HeaderMap, header};
 use skiff_api::Status;
 use tokio_util::sync::CancellationToken;
 
-use crate::server::ApiServer;
+use crate::{server::ApiServer, service_accounts};
 
 /// A user and the groups it is in.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -89,13 +89,14 @@ pub(crate) fn authenticate(api: &ApiServer, caller: &Caller, headers: &HeaderMap
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(Status::unauthorized());
     }
-    user_of_token(api, token.trim()).ok_or_else(Status::unauthorized)
+    user_of_token(api, token.trim(), &[]).ok_or_else(Status::unauthorized)
 }
 
-/// The user of a bearer token that this server accepts.
-pub(crate) fn user_of_token(api: &ApiServer, token: &str) -> Option<UserInfo> {
+/// The user of a bearer token that this server accepts, for one of these audiences (none: for this server).
+pub(crate) fn user_of_token(api: &ApiServer, token: &str, audiences: &[String]) -> Option<UserInfo> {
     let known = api.tokens.iter().find(|t| same(t.token.as_bytes(), token.as_bytes()));
-    known.map(|t| t.user.clone().authenticated())
+    let user = known.map(|t| t.user.clone()).or_else(|| service_accounts::verify(api, token, audiences));
+    user.map(UserInfo::authenticated)
 }
 
 /// Compares in a time that does not depend on where the first difference is.

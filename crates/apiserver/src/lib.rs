@@ -25,6 +25,7 @@ mod priority;
 mod registry;
 mod server;
 mod service;
+mod service_accounts;
 mod validate;
 mod verbs;
 
@@ -34,3 +35,4 @@ pub use limits::Limits;
 pub use nodes::{NoNodes, NodeConnector, NodeError};
 pub use server::{ApiServer, ApiServerConfig, BootstrapError};
 pub use service::InProcess;
+pub use service_accounts::TokenSigner;

@@ -73,6 +73,10 @@ pub(crate) enum Part {
     Status,
     /// `spec.finalizers` of a namespace.
     Finalize,
+    /// `spec.ephemeralContainers` of a pod.
+    EphemeralContainers,
+    /// The resources of a pod's containers.
+    Resize,
     /// Written by the server itself on behalf of a request (a binding, a scale): everything but the identity may change.
     Whole,
     /// The marks of a deletion; the object goes when nothing holds it.

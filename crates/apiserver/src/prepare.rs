@@ -156,14 +156,40 @@ pub(crate) fn prepare(cx: &Context, stage: &mut Stage) -> Result<(), Status> {
             *object = with_status_of(object, old, stored);
             (stored.hooks.prepare_status)(object, old);
         }
-        Part::Finalize => {
-            let finalizers = object["spec"]["finalizers"].take();
-            let mut next = old.clone();
-            set_or_remove(object::map_at(&mut next, "spec"), "finalizers", Some(finalizers));
-            *object = next;
+        Part::Finalize => *object = with_spec_field(object, old, "finalizers"),
+        Part::EphemeralContainers => *object = with_spec_field(object, old, "ephemeralContainers"),
+        Part::Resize => {
+            *object = with_resources(object, old);
+            count_generation(stored.hooks.generation_of, object, old);
         }
     }
     Ok(())
+}
+
+/// Only one field of the spec is written.
+fn with_spec_field(new: &mut Value, old: &Value, field: &str) -> Value {
+    let sent = new["spec"].get_mut(field).map(Value::take);
+    let mut out = old.clone();
+    set_or_remove(object::map_at(&mut out, "spec"), field, sent);
+    keep_meta(&mut out, new, "managedFields");
+    out
+}
+
+/// Only the resources of containers are written, by name.
+fn with_resources(new: &mut Value, old: &Value) -> Value {
+    let mut out = old.clone();
+    for list in ["containers", "initContainers"] {
+        for container in out["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            let sent = new["spec"][list].as_array().into_iter().flatten().find(|c| c["name"] == container["name"]);
+            for field in ["resources", "resizePolicy"] {
+                if let (Some(sent), Some(map)) = (sent, container.as_object_mut()) {
+                    set_or_remove(map, field, sent.get(field).cloned());
+                }
+            }
+        }
+    }
+    keep_meta(&mut out, new, "managedFields");
+    out
 }
 
 fn count_generation(generation_of: Option<fn(&Value) -> Value>, object: &mut Value, old: &Value) {

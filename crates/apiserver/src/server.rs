@@ -18,6 +18,7 @@ use crate::{
     priority::DefaultPriority,
     registry::Registry,
     service::InProcess,
+    service_accounts::TokenSigner,
 };
 
 pub use crate::bootstrap::BootstrapError;
@@ -28,6 +29,8 @@ pub struct ApiServerConfig {
     pub nodes: Arc<dyn NodeConnector>,
     /// Bearer tokens beside client certificates.
     pub tokens: Vec<StaticToken>,
+    /// Signs and checks the tokens of ServiceAccounts; without it they are not served.
+    pub token_signer: Option<TokenSigner>,
     pub limits: Limits,
     /// The address of the service `kubernetes` in the namespace `default`.
     pub service_ip: IpAddr,
@@ -42,6 +45,7 @@ impl ApiServerConfig {
             store,
             nodes,
             tokens: Vec::new(),
+            token_signer: None,
             limits: Limits::default(),
             service_ip: IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1)),
             advertise: None,
@@ -55,6 +59,7 @@ pub struct ApiServer {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) nodes: Arc<dyn NodeConnector>,
     pub(crate) tokens: Vec<StaticToken>,
+    pub(crate) token_signer: Option<TokenSigner>,
     pub(crate) registry: Registry,
     pub(crate) limits: Limits,
     pub(crate) gates: Gates,
@@ -85,6 +90,7 @@ impl ApiServer {
             store: config.store,
             nodes: config.nodes,
             tokens: config.tokens,
+            token_signer: config.token_signer,
             limits: config.limits,
             default_priority: DefaultPriority::default(),
             service_ip: config.service_ip,

@@ -24,6 +24,11 @@ pub(crate) fn validate(cx: &Context, stage: &Stage) -> Result<(), Status> {
             errors.extend((hooks.validate)(object));
             errors.extend((hooks.validate_update)(object, old));
         }
+        // What may not change in the spec was taken from what is stored.
+        (Some(old), Part::EphemeralContainers | Part::Resize) => {
+            errors.extend(meta::validate_update(object, old));
+            errors.extend((hooks.validate)(object));
+        }
         (Some(old), Part::Status) => {
             errors.extend(meta::validate_update(object, old));
             errors.extend((hooks.validate_status)(object, old));

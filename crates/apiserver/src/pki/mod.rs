@@ -16,6 +16,8 @@ use rcgen::{
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
 
+use crate::TokenSigner;
+
 pub use kubeconfig::{Kubeconfig, write_kubeconfig};
 
 /// How long the authority lasts, and how long what it issues.
@@ -97,8 +99,13 @@ impl Pki {
         &self.inner.ca_pem
     }
 
-    pub fn service_account_key_pem(&self) -> String {
-        self.inner.service_account_key.serialize_pem()
+    /// Signs and checks the tokens of ServiceAccounts with the key that is kept beside the authority.
+    ///
+    /// # Errors
+    /// When that key is not one for ECDSA on P-256.
+    pub fn token_signer(&self) -> Result<TokenSigner, PkiError> {
+        let damaged = |reason: String| PkiError::Damaged { path: "sa.key".to_owned(), reason };
+        TokenSigner::new(self.inner.service_account_key.serialized_der()).map_err(damaged)
     }
 
     /// A client certificate: `user` becomes the user name, `group` its group (`system:masters`, `system:nodes`).

@@ -9,7 +9,8 @@ fn an_authority_is_kept_and_its_keys_are_private() {
     let first = Pki::open(&path).unwrap();
     let second = Pki::open(&path).unwrap();
     assert_eq!(first.ca_pem(), second.ca_pem());
-    assert_eq!(first.service_account_key_pem(), second.service_account_key_pem());
+    let (a, b) = (first.token_signer().unwrap(), second.token_signer().unwrap());
+    assert_eq!(b.open(&a.sign(&serde_json::json!({"a": 1})).unwrap()).unwrap(), serde_json::json!({"a": 1}));
     for file in ["ca.key", "sa.key"] {
         let mode = std::fs::metadata(path.join(file)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{file}");

@@ -72,6 +72,14 @@ impl DeleteOptions {
         Ok(options)
     }
 
+    /// Those inside an Eviction.
+    pub(super) fn of_eviction(eviction: &Value) -> Result<Self, Status> {
+        match eviction.get("deleteOptions").filter(|o| !o.is_null()) {
+            Some(options) => serde_json::from_value(options.clone()).map_err(|e| malformed(&e)),
+            None => Ok(Self::default()),
+        }
+    }
+
     fn dry_run(&self) -> Result<bool, Status> {
         query::dry_run(self.dry_run.iter().flatten().map(String::as_str))
     }
@@ -214,16 +222,13 @@ fn marked(cx: &Context, old: &Value, asked: Option<i64>, propagation: Option<Pro
 
 /// Seconds between the mark and the removal; 0: at once.
 fn grace(cx: &Context, old: &Value, asked: Option<i64>) -> i64 {
-    let Some(default) = cx.kind().hooks.grace_seconds else { return 0 };
-    if cx.resource().is("", "pods") {
-        let unassigned = old["spec"]["nodeName"].as_str().unwrap_or("").is_empty();
-        let finished = matches!(old["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
-        if unassigned || finished {
-            return 0;
-        }
+    let default = cx.resource().stored.hooks.grace_seconds.map_or(0, |of| of(old));
+    // The kind knows when nothing runs: then what was asked for does not matter.
+    if default == 0 {
+        return 0;
     }
     // Upstream: negative means the shortest grace there is.
-    match asked.unwrap_or_else(|| default(old)) {
+    match asked.unwrap_or(default) {
         seconds if seconds < 0 => 1,
         seconds => seconds,
     }

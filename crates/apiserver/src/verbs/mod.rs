@@ -4,8 +4,13 @@
 mod binding;
 mod create;
 mod delete;
+mod eviction;
+mod node;
 mod patch;
 mod read;
+mod reviews;
+mod scale;
+mod token;
 mod update;
 
 use axum::body::Body;
@@ -24,35 +29,51 @@ pub(crate) async fn dispatch(cx: Context, request: Request<Body>) -> Result<Resp
     if !allowed(&cx) {
         return Err(Status::method_not_allowed(cx.kind(), request.method().as_str()));
     }
-    match (cx.target.subresource, cx.verb) {
-        (None | Some(Subresource::Status), Verb::Get) => read::get(&cx),
-        (None, Verb::List) => read::list(&cx).await,
-        (None, Verb::Watch) => read::watch(cx).await,
-        (None, Verb::Delete | Verb::DeleteCollection) => {
-            let sent = body::read(request).await?;
-            delete::delete(cx, &sent).await
+    match cx.target.subresource {
+        None => object(cx, request).await,
+        Some(subresource) => part(&cx, subresource, request).await,
+    }
+}
+
+/// A verb on whole objects.
+async fn object(cx: Context, request: Request<Body>) -> Result<Response<Body>, Status> {
+    match cx.verb {
+        Verb::Get => read::get(&cx),
+        Verb::List => read::list(&cx).await,
+        Verb::Watch => read::watch(cx).await,
+        Verb::Create if cx.resource().is("", "bindings") => binding::bind(&cx, &body::read(request).await?).await,
+        Verb::Create if reviews::is_review(&cx) => reviews::answer(&cx, &body::read(request).await?),
+        Verb::Create => create::create(&cx, &body::read(request).await?).await,
+        Verb::Update => update::update(&cx, &body::read(request).await?).await,
+        Verb::Patch => patch::patch(&cx, &body::read_patch(request).await?).await,
+        Verb::Delete | Verb::DeleteCollection => delete::delete(cx, &body::read(request).await?).await,
+    }
+}
+
+/// A verb on a subresource.
+async fn part(cx: &Context, subresource: Subresource, request: Request<Body>) -> Result<Response<Body>, Status> {
+    use Subresource::{
+        Approval, Attach, Binding, EphemeralContainers, Eviction, Exec, Finalize, Log, PortForward, Proxy, Resize,
+        Scale, Status as OfStatus, Token,
+    };
+    match (subresource, cx.verb) {
+        (OfStatus | Approval | Finalize | EphemeralContainers | Resize, Verb::Get) => read::get(cx),
+        (OfStatus | Approval | Finalize | EphemeralContainers | Resize, Verb::Update) => {
+            update::update(cx, &body::read(request).await?).await
         }
-        (Some(Subresource::Binding), Verb::Create) => {
-            let sent = body::read(request).await?;
-            binding::bind(&cx, &sent).await
+        (OfStatus | Approval | EphemeralContainers | Resize, Verb::Patch) => {
+            patch::patch(cx, &body::read_patch(request).await?).await
         }
-        (None, Verb::Create) if cx.resource().is("", "bindings") => {
-            let sent = body::read(request).await?;
-            binding::bind(&cx, &sent).await
-        }
-        (None, Verb::Create) => {
-            let sent = body::read(request).await?;
-            create::create(&cx, &sent).await
-        }
-        (None | Some(Subresource::Status | Subresource::Finalize | Subresource::Approval), Verb::Update) => {
-            let sent = body::read(request).await?;
-            update::update(&cx, &sent).await
-        }
-        (None | Some(Subresource::Status | Subresource::Approval), Verb::Patch) => {
-            let sent = body::read_patch(request).await?;
-            patch::patch(&cx, &sent).await
-        }
-        (Some(subresource), _) => Err(not_served(&cx, subresource)),
+        (Scale, Verb::Get) => scale::get(cx),
+        (Scale, Verb::Update) => scale::put(cx, &body::read(request).await?).await,
+        (Scale, Verb::Patch) => scale::patch(cx, &body::read_patch(request).await?).await,
+        (Binding, Verb::Create) => binding::bind(cx, &body::read(request).await?).await,
+        (Eviction, Verb::Create) => eviction::evict(cx, &body::read(request).await?).await,
+        (Token, Verb::Create) => token::create(cx, &body::read(request).await?),
+        (Log, Verb::Get) => node::log(cx).await,
+        (Proxy, _) => node::proxy(cx, request).await,
+        (Exec | Attach | PortForward, _) => Err(not_served(cx, subresource)),
+        _ => Err(Status::method_not_allowed(cx.kind(), request.method().as_str())),
     }
 }
 
@@ -66,10 +87,7 @@ fn allowed(cx: &Context) -> bool {
     let namespaced_without_namespace = cx.kind().namespaced && cx.target.namespace.is_none();
     match cx.target.subresource {
         Some(subresource) => subresource.verbs().contains(&cx.verb.as_str()),
-        None if namespaced_without_namespace && !matches!(cx.verb, Verb::List | Verb::Watch) => {
-            // Reviews and other kinds without storage have no namespace to name.
-            false
-        }
+        None if namespaced_without_namespace && !matches!(cx.verb, Verb::List | Verb::Watch) => false,
         None => cx.kind().verbs.allows(cx.verb.as_str()),
     }
 }

@@ -16,6 +16,8 @@ pub(super) fn part(cx: &Context) -> Part {
     match cx.target.subresource {
         Some(Subresource::Status | Subresource::Approval) => Part::Status,
         Some(Subresource::Finalize) => Part::Finalize,
+        Some(Subresource::EphemeralContainers) => Part::EphemeralContainers,
+        Some(Subresource::Resize) => Part::Resize,
         _ => Part::Main,
     }
 }
