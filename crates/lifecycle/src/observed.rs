@@ -325,6 +325,14 @@ impl PodObserved {
         self.newest(name).filter(|r| r.sandbox == Some(current))
     }
 
+    /// Something failed that [`Outcome::RetryNow`] may help.
+    pub fn waits(&self) -> bool {
+        let image = |i: &ImageState| matches!(i, ImageState::Failed { .. });
+        !self.start_failures.is_empty()
+            || self.images.values().any(image)
+            || matches!(self.volumes, VolumesState::Failed { .. })
+    }
+
     /// A probe's results for the attempt that is running now.
     pub fn probe(&self, record: &ContainerRecord) -> ProbeResults {
         let known = self.probes.get(&record.name).filter(|p| p.attempt == record.attempt);

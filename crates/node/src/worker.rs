@@ -1,0 +1,304 @@
+//! One pod on this node: plan, carry out, tell the API, wait for news.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use skiff_client::{Error as ApiError, rest::Written};
+use skiff_lifecycle::{Command, Outcome, PodObserved, plan};
+use tokio::time::{Instant, sleep_until};
+use tracing::warn;
+
+use crate::{
+    agent::{Agent, pods},
+    events,
+    execute::PodContext,
+    mailbox::{News, PodHandle, Snapshot},
+    probes::Prober,
+    status_writer,
+};
+
+/// How long a pod that is being started may keep the API waiting for its first status, so that one write tells all.
+const HOLD: Duration = Duration::from_millis(100);
+/// Before a status write that failed is tried again.
+const WRITE_RETRY: Duration = Duration::from_secs(1);
+
+pub struct Worker {
+    ctx: Arc<PodContext>,
+    pod: Arc<Pod>,
+    observed: PodObserved,
+    jobs: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Jobs under way that are short, as far as one knows: all but pulls and stops.
+    quick: usize,
+    /// Containers that events spoke of before their start was known.
+    early: BTreeSet<Arc<str>>,
+    writer: Writer,
+    prober: Prober,
+    /// The pod is to be deleted from the API once its status is written.
+    delete: Option<Command>,
+    wake: Option<Instant>,
+}
+
+/// What the API knows, and what is on its way there.
+struct Writer {
+    told: PodStatus,
+    revision: u64,
+    busy: bool,
+    dirty_since: Option<Instant>,
+    not_before: Option<Instant>,
+}
+
+enum Done {
+    Job { quick: bool, outcomes: Vec<Outcome> },
+    Written { status: Box<PodStatus>, result: Result<u64, ApiError> },
+}
+
+impl Worker {
+    pub fn new(ctx: Arc<PodContext>, pod: Arc<Pod>, observed: PodObserved) -> Self {
+        let told = pod.status.clone().unwrap_or_default();
+        let prober = Prober::new(ctx.clone());
+        Self {
+            ctx,
+            pod,
+            observed,
+            jobs: FuturesUnordered::new(),
+            quick: 0,
+            early: BTreeSet::new(),
+            writer: Writer { told, revision: 0, busy: false, dirty_since: None, not_before: None },
+            prober,
+            delete: None,
+            wake: None,
+        }
+    }
+
+    fn agent(&self) -> &Arc<Agent> {
+        &self.ctx.agent
+    }
+
+    fn handle(&self) -> &Arc<PodHandle> {
+        &self.ctx.handle
+    }
+
+    /// Until nothing of the pod is left, or the node stops.
+    pub async fn run(mut self) {
+        let handle = self.handle().clone();
+        while self.step() {
+            let wake = self.wake;
+            tokio::select! {
+                biased;
+                Some(done) = self.jobs.next(), if !self.jobs.is_empty() => self.done(done),
+                () = handle.mailbox.wait() => {
+                    let news = handle.mailbox.take();
+                    if news.stop {
+                        return;
+                    }
+                    self.news(news);
+                }
+                () = until(wake) => {}
+            }
+        }
+        self.forget().await;
+    }
+
+    /// Plans and sets going what is to be done. False when nothing of the pod is left.
+    fn step(&mut self) -> bool {
+        let now = self.agent().now();
+        let plan = plan(&self.pod, &self.observed, now);
+        self.publish(&plan.status);
+        self.observed.status = Some(plan.status);
+        if plan.done {
+            return false;
+        }
+        for command in plan.commands {
+            self.observed.begin(&command, now);
+            match command {
+                Command::DeletePodFromApi { .. } => self.delete = Some(command),
+                command => self.set_going(command),
+            }
+        }
+        self.handle().waiting.store(self.observed.waits(), std::sync::atomic::Ordering::Relaxed);
+        self.prober.follow(&self.pod, &self.observed);
+        self.wake = plan.requeue.map(|at| instant_of(at, now));
+        self.write();
+        true
+    }
+
+    fn set_going(&mut self, command: Command) {
+        let quick = !matches!(command, Command::EnsureImage { .. } | Command::StopContainer { .. });
+        self.quick += usize::from(quick);
+        let work = self.ctx.clone().execute(self.pod.clone(), command);
+        self.jobs.push(Box::pin(async move { Done::Job { quick, outcomes: work.await } }));
+    }
+
+    /// Shows others the new status, and says what there is to say about the change.
+    fn publish(&mut self, status: &PodStatus) {
+        let running: Vec<_> = self.observed.containers.iter().filter(|r| r.running()).collect();
+        let running: Vec<_> = running
+            .into_iter()
+            .map(|r| (r.name.clone(), self.ctx.runtime_of(&r.id), Arc::<str>::from(r.id.as_str())))
+            .collect();
+        let before = self.observed.status.as_ref().unwrap_or(&self.writer.told);
+        if before != status {
+            for (container, type_, reason, message) in events::of_change(&self.pod, before, status) {
+                self.agent().event(&self.pod, Some(&container), type_, reason, message);
+            }
+        }
+        let pod = &self.pod;
+        self.handle().snapshot.send_if_modified(|s| {
+            if *s.status == *status && Arc::ptr_eq(&s.pod, pod) && s.running == running {
+                return false;
+            }
+            *s = Snapshot { pod: pod.clone(), status: Arc::new(status.clone()), running };
+            true
+        });
+    }
+
+    fn news(&mut self, news: News) {
+        if let Some(pod) = news.pod {
+            self.pod_changed(pod);
+        }
+        self.observed.gone |= news.gone;
+        if news.retry {
+            self.observed.apply(Outcome::RetryNow, self.agent().now());
+        }
+        for (container, attempt, kind, ok) in news.probes {
+            self.observed.apply(Outcome::Probe { container, attempt, kind, ok }, self.agent().now());
+        }
+        for id in news.touched {
+            self.look(id);
+        }
+        if news.resync {
+            let running: Vec<Arc<str>> =
+                self.observed.containers.iter().filter(|r| r.running()).map(|r| r.id.as_str().into()).collect();
+            running.into_iter().for_each(|id| self.look(id));
+        }
+    }
+
+    fn pod_changed(&mut self, pod: Arc<Pod>) {
+        let version = pod.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0);
+        // What the API had before our own last write says nothing new about the status.
+        if !self.writer.busy && version > self.writer.revision {
+            self.writer.told = pod.status.clone().unwrap_or_default();
+        }
+        self.pod = pod;
+    }
+
+    /// Asks the runtime about a container that something happened to.
+    fn look(&mut self, id: Arc<str>) {
+        let Some(record) = self.observed.containers.iter().find(|r| *r.id == *id) else {
+            if !self.observed.starting.is_empty() {
+                self.early.insert(id);
+            }
+            return;
+        };
+        if record.exit().is_some() {
+            return;
+        }
+        let (ctx, pod, name) = (self.ctx.clone(), self.pod.clone(), record.name.clone());
+        self.quick += 1;
+        self.jobs.push(Box::pin(async move {
+            let outcome = ctx.look(&pod, &name, id.to_string()).await;
+            Done::Job { quick: true, outcomes: vec![outcome] }
+        }));
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Job { quick, outcomes } => {
+                self.quick -= usize::from(quick);
+                for outcome in outcomes {
+                    let started = match &outcome {
+                        Outcome::Started(record) => Some(Arc::<str>::from(record.id.as_str())),
+                        _ => None,
+                    };
+                    self.observed.apply(outcome, self.agent().now());
+                    if let Some(id) = started.filter(|id| self.early.remove(id)) {
+                        self.look(id);
+                    }
+                }
+            }
+            Done::Written { status, result } => self.written(*status, result),
+        }
+    }
+
+    fn written(&mut self, status: PodStatus, result: Result<u64, ApiError>) {
+        self.writer.busy = false;
+        match result {
+            Ok(revision) => {
+                self.writer.revision = self.writer.revision.max(revision);
+                self.writer.told = status;
+            }
+            // Gone, or another pod of this name: the watch will tell.
+            Err(e) if e.is_not_found() || e.is_conflict() => self.writer.told = status,
+            Err(error) => {
+                warn!(%error, pod = %self.handle().key, "status not written, trying again");
+                self.writer.not_before = Some(Instant::now() + WRITE_RETRY);
+            }
+        }
+    }
+
+    /// Writes the status if the API does not have it; afterwards deletes the pod, if that is what comes next.
+    fn write(&mut self) {
+        if self.writer.busy || self.observed.gone {
+            return;
+        }
+        let Some(status) = self.observed.status.as_ref().filter(|s| **s != self.writer.told) else {
+            self.writer.dirty_since = None;
+            if let Some(command) = self.delete.take() {
+                self.set_going(command);
+            }
+            return;
+        };
+        let now = Instant::now();
+        let since = *self.writer.dirty_since.get_or_insert(now);
+        let starting = status.phase.as_deref() == Some("Pending") && self.quick > 0;
+        let due = if starting { since + HOLD } else { since };
+        let due = self.writer.not_before.map_or(due, |at| at.max(due));
+        if now < due {
+            self.wake = Some(self.wake.map_or(due, |at| at.min(due)));
+            return;
+        }
+        let Some(patch) = status_writer::patch(&self.handle().uid, &self.writer.told, status) else {
+            self.writer.told = status.clone();
+            return self.write();
+        };
+        self.writer.busy = true;
+        self.writer.dirty_since = None;
+        self.writer.not_before = None;
+        let (ctx, status) = (self.ctx.clone(), Box::new(status.clone()));
+        self.jobs.push(Box::pin(async move {
+            let _permit = ctx.agent.writes.acquire().await;
+            let rest = &ctx.agent.rest;
+            let result = rest.strategic_patch::<Written>(&pods(), &ctx.handle.key, Some("status"), &patch).await;
+            Done::Written { status, result: result.map(|w| w.metadata.revision()) }
+        }));
+    }
+
+    /// The pod's directories go last: nobody can ask for its logs any more.
+    async fn forget(self) {
+        let (dirs, handle) = (self.agent().dirs.clone(), self.handle().clone());
+        // What is still under way is about a pod that is gone.
+        drop(self);
+        for path in [dirs.pod(&handle.uid), dirs.pod_logs(&handle.key, &handle.uid)] {
+            match tokio::fs::remove_dir_all(&path).await {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    warn!(error = %e, path = %path.display(), "directory of a deleted pod not removed");
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The clock's time as a time to sleep until; a millisecond later, so that the clock has certainly reached it.
+fn instant_of(at: jiff::Timestamp, now: jiff::Timestamp) -> Instant {
+    let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
+    Instant::now() + wait.min(Duration::from_secs(24 * 3600)) + Duration::from_millis(1)
+}
