@@ -5,7 +5,10 @@ use std::sync::Arc;
 use http::HeaderMap;
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use skiff_api::Kind;
+use skiff_api::{
+    Kind,
+    patch::managed_fields::{self, Writer},
+};
 use skiff_store::Key;
 use tokio_util::sync::CancellationToken;
 
@@ -53,7 +56,10 @@ impl Context {
         closing: CancellationToken,
         headers: &HeaderMap,
     ) -> Self {
-        let manager = options.field_manager.clone().unwrap_or_else(|| default_manager(headers));
+        let manager = {
+            let agent = headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("");
+            managed_fields::manager_name(options.field_manager.as_deref().unwrap_or(""), agent)
+        };
         let now = crate::clock::now();
         Self { api, user, target, verb, query, options, accepted, now, manager, closing, warnings: Mutex::default() }
     }
@@ -73,6 +79,16 @@ impl Context {
             closing: self.closing.clone(),
             warnings: Mutex::new(self.warnings()),
         }
+    }
+
+    /// Who writes, for the record of who owns which field. `now` as [`crate::object::time`] writes it.
+    pub(crate) fn writer<'w>(&'w self, now: &'w str) -> Writer<'w> {
+        // Fields are recorded as they are stored: the version goes with them.
+        let resource = self.resource();
+        let api_version =
+            if resource.kind.hooks.convert.is_some() { &resource.stored_api_version } else { &resource.api_version };
+        let subresource = self.target.subresource.map_or("", |s| s.name());
+        Writer { manager: &self.manager, api_version, subresource, now }
     }
 
     pub(crate) fn resource(&self) -> &Resource {
@@ -102,12 +118,4 @@ impl Context {
     pub(crate) fn warnings(&self) -> Vec<String> {
         std::mem::take(&mut self.warnings.lock())
     }
-}
-
-/// `kubectl/v1.33 (linux/amd64)` is the manager `kubectl`.
-fn default_manager(headers: &HeaderMap) -> String {
-    let agent = headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("");
-    let program = agent.split('/').next().unwrap_or("");
-    let name: String = program.chars().filter(|c| !c.is_control()).take(128).collect();
-    if name.is_empty() { "unknown".to_owned() } else { name }
 }

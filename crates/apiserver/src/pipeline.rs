@@ -89,6 +89,8 @@ pub(crate) struct Write<'c> {
     pub name: &'c str,
     pub may_create: bool,
     pub may_update: bool,
+    /// The change is an apply, which keeps the record of who owns which field itself.
+    pub applies: bool,
     pub change: &'c Change<'c>,
 }
 
@@ -102,6 +104,8 @@ pub(crate) struct Stage {
     pub entry: Option<Arc<Entry>>,
     /// What else must hold when it commits.
     pub guards: Vec<(Key, Expect)>,
+    /// See [`Write::applies`].
+    pub applied: bool,
     /// The name was made up here: another one is tried when it is taken.
     pub generated: bool,
 }

@@ -2,7 +2,7 @@
 //! that this request may not touch.
 
 use serde_json::{Value, json};
-use skiff_api::{FieldError, Status, kinds::Subresource, meta};
+use skiff_api::{FieldError, Status, kinds::Subresource, meta, patch::managed_fields};
 
 use crate::{
     context::Context,
@@ -48,7 +48,8 @@ pub(crate) fn observe(cx: &Context, write: &Write<'_>) -> Result<Stage, Status> 
             (write.change)(served.as_ref())?
         }
     };
-    let mut stage = Stage { part: write.part, key, object, old, entry, guards: Vec::new(), generated };
+    let mut stage =
+        Stage { part: write.part, key, object, old, entry, guards: Vec::new(), applied: write.applies, generated };
     identify(cx, &name, &mut stage)?;
     Ok(stage)
 }
@@ -112,8 +113,20 @@ pub(crate) fn default(cx: &Context, stage: &mut Stage) -> Result<(), Status> {
     cx.resource().store(&mut stage.object)
 }
 
-/// The metadata that the server owns and the part of the object that this write is about.
+/// What the server owns, then who owns the rest.
 pub(crate) fn prepare(cx: &Context, stage: &mut Stage) -> Result<(), Status> {
+    of_server(cx, stage);
+    let tracked = !stage.applied && !matches!(stage.part, Part::Whole | Part::Deletion);
+    if tracked {
+        let stored = &cx.resource().stored;
+        let now = object::time(cx.now);
+        managed_fields::update(stored.schema(), stage.old.as_ref(), &mut stage.object, &cx.writer(&now));
+    }
+    Ok(())
+}
+
+/// The metadata that the server owns and the part of the object that this write is about.
+fn of_server(cx: &Context, stage: &mut Stage) {
     let stored = &cx.resource().stored;
     let has_status = stored.subresources.contains(&Subresource::Status);
     let object = &mut stage.object;
@@ -135,7 +148,7 @@ pub(crate) fn prepare(cx: &Context, stage: &mut Stage) -> Result<(), Status> {
             map.remove("status");
         }
         (stored.hooks.prepare_create)(object);
-        return Ok(());
+        return;
     };
     if stage.part != Part::Deletion {
         for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
@@ -163,7 +176,6 @@ pub(crate) fn prepare(cx: &Context, stage: &mut Stage) -> Result<(), Status> {
             count_generation(stored.hooks.generation_of, object, old);
         }
     }
-    Ok(())
 }
 
 /// Only one field of the spec is written.

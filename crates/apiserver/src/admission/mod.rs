@@ -10,9 +10,12 @@ use crate::{context::Context, pipeline::Stage};
 
 /// One rule. A rule that does not mutate, or does not validate, leaves the function out.
 pub(crate) struct Rule {
-    pub mutate: Option<fn(&Context, &mut Stage) -> Result<(), Status>>,
-    pub validate: Option<fn(&Context, &Stage) -> Result<(), Status>>,
+    pub mutate: Option<Mutate>,
+    pub validate: Option<Validate>,
 }
+
+type Mutate = fn(&Context, &mut Stage) -> Result<(), Status>;
+type Validate = fn(&Context, &Stage) -> Result<(), Status>;
 
 const RULES: &[Rule] = &[
     namespace_lifecycle::RULE,

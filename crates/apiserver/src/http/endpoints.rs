@@ -51,7 +51,9 @@ fn text(body: String, content_type: &'static str) -> Response<Body> {
 const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// What every health endpoint looks at: that this code runs, and that the cluster's own objects are there.
-const CHECKS: &[(&str, fn(&ApiServer) -> bool)] = &[("ping", |_| true), ("poststarthook/bootstrap", is_bootstrapped)];
+const CHECKS: &[(&str, Check)] = &[("ping", |_| true), ("poststarthook/bootstrap", is_bootstrapped)];
+
+type Check = fn(&ApiServer) -> bool;
 
 fn is_bootstrapped(api: &ApiServer) -> bool {
     let namespaces = api.registry.find("", "v1", "namespaces");

@@ -84,7 +84,7 @@ pub(crate) fn dry_run<'a>(values: impl Iterator<Item = &'a str>) -> Result<bool,
     Ok(dry)
 }
 
-fn invalid_options(what: &str) -> Status {
+pub(crate) fn invalid_options(what: &str) -> Status {
     Status::new(422, "Invalid", format!("Options.meta.k8s.io \"\" is invalid: {what}"))
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Resource {
     prefix: String,
     served_envelope: String,
     pub stored_envelope: String,
+    pub api_version: String,
+    pub stored_api_version: String,
     /// Served bytes are the stored bytes.
     pub same: bool,
 }
@@ -39,6 +41,8 @@ impl Resource {
             prefix: format!("{group}/{}/", kind.storage.1),
             served_envelope: encode::envelope(kind),
             stored_envelope: encode::envelope(stored),
+            api_version: kind.api_version(),
+            stored_api_version: stored.api_version(),
             same,
             kind: kind.clone(),
             stored: stored.clone(),

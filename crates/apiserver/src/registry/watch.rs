@@ -194,26 +194,25 @@ impl Watcher {
     fn event(&self, event: &Event, out: &mut Vec<u8>) -> Result<(), Status> {
         let Request { resource, filter, .. } = &self.request;
         let matches = |entry: &Entry| filter.matches(resource, entry);
-        let presenter = self.request.presenter()?;
-        match event {
+        // What is not for this watcher costs it a look and nothing else.
+        let (kind, value, revision) = match event {
             Event::Put { entry, previous } => {
                 let before = previous.as_deref().is_some_and(matches);
                 match (before, matches(entry)) {
-                    (false, true) => presenter.event("ADDED", &entry.value, entry.revision, out),
-                    (true, true) => presenter.event("MODIFIED", &entry.value, entry.revision, out),
+                    (false, true) => ("ADDED", entry.value.clone(), entry.revision),
+                    (true, true) => ("MODIFIED", entry.value.clone(), entry.revision),
                     (true, false) => {
                         let last = previous.as_ref().map_or(&entry.value, |p| &p.value);
                         let gone = encode::with_revision(last, &resource.stored_envelope, entry.revision);
-                        presenter.event("DELETED", &gone, entry.revision, out)
+                        ("DELETED", gone, entry.revision)
                     }
-                    (false, false) => Ok(()),
+                    (false, false) => return Ok(()),
                 }
             }
-            Event::Delete { entry, previous } if matches(previous) => {
-                presenter.event("DELETED", &entry.value, entry.revision, out)
-            }
-            Event::Delete { .. } => Ok(()),
-        }
+            Event::Delete { entry, previous } if matches(previous) => ("DELETED", entry.value.clone(), entry.revision),
+            Event::Delete { .. } => return Ok(()),
+        };
+        self.request.presenter()?.event(kind, &value, revision, out)
     }
 
     fn fail(&mut self, status: &Status, out: &mut Vec<u8>) {

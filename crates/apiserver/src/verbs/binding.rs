@@ -38,7 +38,8 @@ pub(super) async fn bind(cx: &Context, sent: &Sent) -> Result<Response<Body>, St
         let pod = old.ok_or_else(|| Status::not_found(cx.kind(), &name))?;
         assign(&cx, pod, &binding, &node)
     };
-    let write = Write { part: Part::Whole, name: &name, may_create: false, may_update: true, change: &change };
+    let write =
+        Write { part: Part::Whole, name: &name, may_create: false, may_update: true, applies: false, change: &change };
     pipeline::write(&cx, &write).await?;
     let success = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
     let bytes = cx.accepted.format.transcode(encode::json(&success))?;

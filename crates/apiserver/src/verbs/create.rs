@@ -19,6 +19,7 @@ pub(super) async fn create(cx: &Context, sent: &Sent) -> Result<Response<Body>, 
         Some(object) => Ok(object),
         None => sent.object(cx),
     };
-    let write = Write { part: Part::Main, name: &name, may_create: true, may_update: false, change: &change };
+    let write =
+        Write { part: Part::Main, name: &name, may_create: true, may_update: false, applies: false, change: &change };
     super::written(cx, &pipeline::write(cx, &write).await?)
 }

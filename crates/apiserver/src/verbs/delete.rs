@@ -169,7 +169,8 @@ pub(super) async fn remove(cx: &Context, name: &str, options: &DeleteOptions) ->
         check(cx, name, old, options.preconditions.as_ref())?;
         Ok(marked(cx, old, options.grace_period_seconds, propagation))
     };
-    let write = Write { part: Part::Deletion, name, may_create: false, may_update: true, change: &change };
+    let write =
+        Write { part: Part::Deletion, name, may_create: false, may_update: true, applies: false, change: &change };
     let mut written = pipeline::write(cx, &write).await?;
     written.code = StatusCode::OK;
     Ok(written)

@@ -66,7 +66,8 @@ async fn spend_budget(cx: &Context, pod: &Value) -> Result<(), Status> {
     let target = Target { resource, name: Some(name.clone()), subresource: None, ..cx.target.clone() };
     let cx = cx.with_target(target);
     let change = |old: Option<&Value>| spend(cx.kind(), old, object::name(pod), &object::time(cx.now));
-    let write = Write { part: Part::Whole, name: &name, may_create: false, may_update: true, change: &change };
+    let write =
+        Write { part: Part::Whole, name: &name, may_create: false, may_update: true, applies: false, change: &change };
     pipeline::write(&cx, &write).await.map(drop)
 }
 

@@ -13,15 +13,20 @@ use skiff_api::{
 
 use crate::{
     context::Context,
-    http::body::{Sent, malformed},
-    pipeline::{self, Write},
+    http::{
+        body::{Sent, malformed},
+        query::invalid_options,
+    },
+    object,
+    pipeline::{self, Part, Write},
 };
 
 const JSON: &str = "application/json-patch+json";
 const MERGE: &str = "application/merge-patch+json";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
+const APPLY: &str = "application/apply-patch+yaml";
 /// The media types of a patch.
-pub(crate) const MEDIA_TYPES: &[&str] = &[JSON, MERGE, STRATEGIC];
+pub(crate) const MEDIA_TYPES: &[&str] = &[JSON, MERGE, STRATEGIC, APPLY];
 
 /// A patch, read once and applied to as many versions of the object as it takes.
 pub(super) enum Patcher<'c> {
@@ -55,6 +60,12 @@ impl<'c> Patcher<'c> {
 }
 
 pub(super) async fn patch(cx: &Context, sent: &Sent) -> Result<Response<Body>, Status> {
+    if sent.media == APPLY {
+        return apply(cx, sent).await;
+    }
+    if cx.options.force {
+        return Err(invalid_options("force: Forbidden: may not be specified for non-apply patch"));
+    }
     let schema = cx.kind().schema();
     let patcher = Patcher::new(sent, Some(schema))?;
     let name = cx.target.name();
@@ -63,7 +74,7 @@ pub(super) async fn patch(cx: &Context, sent: &Sent) -> Result<Response<Body>, S
         checked(cx, schema, patcher.apply(old)?)
     };
     let part = super::update::part(cx);
-    let write = Write { part, name, may_create: false, may_update: true, change: &change };
+    let write = Write { part, name, may_create: false, may_update: true, applies: false, change: &change };
     super::written(cx, &pipeline::write(cx, &write).await?)
 }
 
@@ -73,4 +84,22 @@ fn checked(cx: &Context, schema: &Schema, object: Value) -> Result<Value, Status
     let decoded = decode::decode(schema, object.into(), validation)?;
     decoded.warnings.into_iter().for_each(|w| cx.warn(w));
     Ok(decoded.value)
+}
+
+/// Server-side apply; what does not exist is created.
+async fn apply(cx: &Context, sent: &Sent) -> Result<Response<Body>, Status> {
+    if cx.options.field_manager.is_none() {
+        return Err(invalid_options("fieldManager: Required value: is required for apply patch"));
+    }
+    let (kind, schema, name) = (cx.kind(), cx.kind().schema(), cx.target.name());
+    let parsed = decode::parse_yaml(&sent.bytes)?;
+    let decoded = decode::decode(schema, parsed, cx.options.field_validation)?;
+    decoded.warnings.into_iter().for_each(|w| cx.warn(w));
+    let now = object::time(cx.now);
+    let change = |old: Option<&Value>| {
+        patch::apply::apply(kind, schema, old, decoded.value.clone(), &cx.writer(&now), cx.options.force)
+    };
+    let part = super::update::part(cx);
+    let write = Write { part, name, may_create: part == Part::Main, may_update: true, applies: true, change: &change };
+    super::written(cx, &pipeline::write(cx, &write).await?)
 }

@@ -45,7 +45,7 @@ async fn write(
         let scale = next(&scale_of(hook, old))?;
         apply(cx, hook, &scale, old)
     };
-    let write = Write { part: Part::Main, name, may_create: false, may_update: true, change: &change };
+    let write = Write { part: Part::Main, name, may_create: false, may_update: true, applies: false, change: &change };
     let written = pipeline::write(cx, &write).await?;
     answer(cx, &registry::parse(&written.stored)?)
 }

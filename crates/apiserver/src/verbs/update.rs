@@ -36,6 +36,6 @@ pub(super) async fn update(cx: &Context, sent: &Sent) -> Result<Response<Body>, 
     };
     let part = part(cx);
     let may_create = part == Part::Main && cx.kind().hooks.create_on_update;
-    let write = Write { part, name, may_create, may_update: true, change: &change };
+    let write = Write { part, name, may_create, may_update: true, applies: false, change: &change };
     super::written(cx, &pipeline::write(cx, &write).await?)
 }

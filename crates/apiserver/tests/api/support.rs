@@ -45,8 +45,14 @@ impl Answer {
 
 impl Server {
     pub async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub async fn with(change: impl FnOnce(&mut ApiServerConfig)) -> Self {
         let store = Arc::new(MemoryStore::default());
-        let api = ApiServer::new(ApiServerConfig::new(store.clone(), Arc::new(NoNodes)));
+        let mut config = ApiServerConfig::new(store.clone(), Arc::new(NoNodes));
+        change(&mut config);
+        let api = ApiServer::new(config);
         api.bootstrap().await.unwrap();
         Self { api, store }
     }
