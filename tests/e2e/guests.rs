@@ -68,7 +68,7 @@ async fn a_guest_over_its_memory_is_killed_and_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn endless_loops_leave_room_for_neighbours_and_die_when_deleted() {
     let cluster = Cluster::start().await.unwrap();
-    cluster.load("localhost/loop:latest", wat("endless-loop.wat")).await.unwrap();
+    cluster.load("localhost/loop:latest", wat("loop.wat")).await.unwrap();
     cluster.load("localhost/hello:latest", wat("hello.wat")).await.unwrap();
     let pods = Api::<Pod>::default_namespaced(cluster.client());
     for n in 0..4 {

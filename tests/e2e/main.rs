@@ -2,6 +2,7 @@
 //! and say so where it is not.
 
 mod command;
+mod examples;
 mod guests;
 mod kubectl;
 mod tool;

@@ -1,22 +1,59 @@
 //! The only place that names a concrete store or runtime: a whole cluster from its parts.
+//!
+//! The order of the start is the order of the errors that a user can do something about: the port, the data directory,
+//! then everything else. What can start side by side does.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    io::ErrorKind,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use axum::{Router, body::Body};
+use kube::Client;
+use parking_lot::RwLock;
+use skiff_apiserver::{
+    ApiServer, ApiServerConfig, NodeConnector, NodeError, UserInfo,
+    pki::{self, Kubeconfig, Pki},
+};
+use skiff_client::SharedCache;
+use skiff_manager::{Manager, ManagerConfig, ManagerHandle};
+use skiff_node::{Node, NodeConfig, NodeHandle};
+use skiff_runtime::{Runtime, fake::FakeRuntime};
+use skiff_runtime_wasm::{WasmConfig, WasmRuntime};
+use skiff_store::{Store, memory::MemoryStore};
+use skiff_store_redb::RedbStore;
+use tempfile::TempDir;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
-/// What `skiff up` takes.
+/// How long containers get to end when the process stops.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// What a cluster in this process is made of.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where everything durable lives.
+    /// Where everything durable lives, and the kubeconfig unless it is named.
     pub data_dir: PathBuf,
-    /// State in memory, gone at exit.
+    /// State in memory and in a temporary directory, gone at exit.
     pub ephemeral: bool,
-    pub listen: std::net::SocketAddr,
+    /// Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where to write the administrator's kubeconfig; default `DATA_DIR/kubeconfig`.
     pub kubeconfig: Option<PathBuf>,
+    /// Wasm nodes.
     pub nodes: usize,
+    /// Simulated nodes.
     pub fake_nodes: usize,
 }
+
 impl Options {
+    /// One Wasm node on a free port, nothing kept.
     pub fn throwaway() -> Self {
         Self {
             data_dir: PathBuf::new(),
@@ -28,19 +65,227 @@ impl Options {
         }
     }
 }
-pub struct Cluster {}
+
+/// A cluster that runs until it is stopped.
+pub struct Cluster {
+    api: Arc<ApiServer>,
+    store: Arc<dyn Store>,
+    admin: Client,
+    url: String,
+    kubeconfig: PathBuf,
+    caches: SharedCache,
+    manager: ManagerHandle,
+    nodes: Vec<NodeHandle>,
+    runtimes: Vec<Arc<dyn Runtime>>,
+    serving: JoinHandle<()>,
+    shutdown: CancellationToken,
+    /// Of an ephemeral cluster; removed when this is dropped.
+    _temporary: Option<TempDir>,
+}
+
+/// Where the parts of a cluster keep what.
+struct Places {
+    data: PathBuf,
+    kubeconfig: PathBuf,
+    temporary: Option<TempDir>,
+}
+
+impl Places {
+    fn of(options: &Options) -> Result<Self> {
+        let temporary = if options.ephemeral {
+            Some(TempDir::with_prefix("skiff-").context("failed to make a temporary directory")?)
+        } else {
+            None
+        };
+        let data = temporary.as_ref().map_or_else(|| options.data_dir.clone(), |t| t.path().to_owned());
+        let beside = if options.data_dir.as_os_str().is_empty() { &data } else { &options.data_dir };
+        let kubeconfig = options.kubeconfig.clone().unwrap_or_else(|| beside.join("kubeconfig"));
+        Ok(Self { data, kubeconfig, temporary })
+    }
+
+    fn node(&self, name: &str) -> PathBuf {
+        self.data.join("nodes").join(name)
+    }
+}
+
 impl Cluster {
-    pub async fn start(_options: Options) -> Result<Self> {
-        bail!("not wired")
+    /// Returns when the API answers and every node is Ready.
+    ///
+    /// # Errors
+    /// With the port, the directory or the part that failed, and what to do.
+    pub async fn start(options: Options) -> Result<Self> {
+        let listener = listen(options.listen).await?;
+        let address = listener.local_addr().context("failed to read the address of the listener")?;
+        let url = format!("https://{address}");
+        let places = Places::of(&options)?;
+        let store = open_store(&options, &places.data)?;
+        let pki = open_pki(&options, &places.data)?;
+
+        let connector = Arc::new(InProcessNodes::default());
+        let mut config = ApiServerConfig::new(store.clone(), connector.clone());
+        config.advertise = Some(address);
+        let tls = pki.tls("skiff-apiserver", &pki::api_server_names(config.service_ip, &[address.ip().to_string()]))?;
+        let api = ApiServer::new(config);
+        api.bootstrap().await.context("failed to create the objects that every cluster has")?;
+        write_kubeconfig(&pki, &url, &places.kubeconfig)?;
+        let shutdown = CancellationToken::new();
+        let serving = tokio::spawn({
+            let (api, shutdown) = (api.clone(), shutdown.clone());
+            async move { api.serve(listener, tls, shutdown).await }
+        });
+
+        let controllers = client(&api, "system:kube-controller-manager", &[]);
+        let caches = SharedCache::new(controllers.clone());
+        let manager = Manager::start(ManagerConfig {
+            client: controllers,
+            scheduler_client: Some(client(&api, "system:kube-scheduler", &[])),
+            caches: Some(caches.clone()),
+            leader_elect: false,
+            root_ca_pem: pki.ca_pem().to_owned(),
+            clock: skiff_client::system_clock(),
+        });
+        let mut cluster = Self {
+            admin: skiff_client::in_process(api.service(UserInfo::admin())),
+            api,
+            store,
+            url,
+            kubeconfig: places.kubeconfig.clone(),
+            caches,
+            manager,
+            nodes: Vec::new(),
+            runtimes: Vec::new(),
+            serving,
+            shutdown,
+            _temporary: None,
+        };
+        if let Err(error) = cluster.start_nodes(&options, &places, &connector).await {
+            cluster.stop().await;
+            return Err(error);
+        }
+        cluster._temporary = places.temporary;
+        Ok(cluster)
     }
-    pub fn client(&self) -> kube::Client {
-        unreachable!()
+
+    async fn start_nodes(&mut self, options: &Options, places: &Places, connector: &InProcessNodes) -> Result<()> {
+        let mut starting = Vec::new();
+        for index in 1..=options.nodes {
+            let name = format!("skiff-{index}");
+            let dir = places.node(&name);
+            let runtime = WasmRuntime::open(WasmConfig::new(dir.join("runtime")))
+                .with_context(|| format!("failed to open the Wasm runtime of {name}"))?;
+            starting.push(self.node(name, dir, runtime));
+        }
+        for index in 1..=options.fake_nodes {
+            let name = format!("fake-{index}");
+            let dir = places.node(&name);
+            starting.push(self.node(name, dir, FakeRuntime::new()));
+        }
+        for (name, config) in starting {
+            let handle = Node::start(config).await.with_context(|| format!("failed to start node {name}"))?;
+            connector.add(name, handle.router());
+            self.nodes.push(handle);
+        }
+        for node in &self.nodes {
+            node.ready().await;
+        }
+        Ok(())
     }
+
+    fn node(&mut self, name: String, dir: PathBuf, runtime: Arc<dyn Runtime>) -> (String, NodeConfig) {
+        self.runtimes.push(runtime.clone());
+        let user = format!("system:node:{name}");
+        let client = client(&self.api, &user, &["system:nodes"]);
+        let mut config = NodeConfig::new(name.clone(), client, runtime, dir.join("node"));
+        config.shared = Some(self.caches.clone());
+        (name, config)
+    }
+
+    /// An administrator, in process.
+    pub fn client(&self) -> Client {
+        self.admin.clone()
+    }
+
+    /// `https://ADDR:PORT`.
     pub fn url(&self) -> String {
-        String::new()
+        self.url.clone()
     }
+
     pub fn kubeconfig(&self) -> &Path {
-        Path::new("")
+        &self.kubeconfig
     }
-    pub async fn stop(self) {}
+
+    /// Stops the containers, then the loops, then the API, then the store.
+    pub async fn stop(self) {
+        self.manager.shutdown().await;
+        futures::future::join_all(self.nodes.iter().map(|node| node.shutdown(STOP_GRACE))).await;
+        futures::future::join_all(self.runtimes.iter().map(|runtime| runtime.shutdown(STOP_GRACE))).await;
+        self.caches.shutdown().await;
+        self.shutdown.cancel();
+        self.api.shut_down().await;
+        if let Err(error) = self.serving.await {
+            tracing::error!(%error, "the API listener ended badly");
+        }
+        self.store.close().await;
+    }
+}
+
+/// A client of a component, with the component's own identity.
+fn client(api: &Arc<ApiServer>, user: &str, groups: &[&str]) -> Client {
+    skiff_client::in_process(api.service(UserInfo::new(user, groups)))
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            bail!("{address} is in use by another process: stop it, or choose another with --listen ADDR:PORT")
+        }
+        Err(error) => Err(error).with_context(|| format!("failed to listen on {address}")),
+    }
+}
+
+fn open_store(options: &Options, data: &Path) -> Result<Arc<dyn Store>> {
+    if options.ephemeral {
+        return Ok(Arc::new(MemoryStore::default()));
+    }
+    Ok(Arc::new(RedbStore::open(&data.join("store"), skiff_store_redb::Options::default())?))
+}
+
+fn open_pki(options: &Options, data: &Path) -> Result<Pki> {
+    if options.ephemeral {
+        return Ok(Pki::ephemeral()?);
+    }
+    let dir = data.join("pki");
+    Pki::open(&dir).with_context(|| format!("failed to open the keys in {}", dir.display()))
+}
+
+fn write_kubeconfig(pki: &Pki, url: &str, path: &Path) -> Result<()> {
+    let identity = pki.client("kubernetes-admin", Some("system:masters"))?;
+    let config = Kubeconfig { cluster: "skiff", user: "admin", server: url, ca_pem: pki.ca_pem(), identity: &identity };
+    if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
+        std::fs::create_dir_all(dir).with_context(|| format!("failed to make {}", dir.display()))?;
+    }
+    pki::write_kubeconfig(path, &config).with_context(|| format!("failed to write the kubeconfig {}", path.display()))
+}
+
+/// Reaches the nodes of this process without a socket.
+#[derive(Default)]
+struct InProcessNodes(RwLock<HashMap<String, Router>>);
+
+impl InProcessNodes {
+    fn add(&self, name: String, router: Router) {
+        self.0.write().insert(name, router);
+    }
+}
+
+#[async_trait::async_trait]
+impl NodeConnector for InProcessNodes {
+    async fn call(&self, node: &str, request: http::Request<Body>) -> Result<http::Response<Body>, NodeError> {
+        let router = self.0.read().get(node).cloned();
+        let router = router.ok_or_else(|| NodeError::Unknown { node: node.to_owned() })?;
+        match router.oneshot(request).await {
+            Ok(response) => Ok(response),
+            Err(never) => match never {},
+        }
+    }
 }

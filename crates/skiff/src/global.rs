@@ -105,7 +105,7 @@ pub async fn client_from(path: &Path, context: Option<String>) -> Result<kube::C
     let config = kube::Config::from_custom_kubeconfig(file, &options)
         .await
         .with_context(|| format!("failed to use kubeconfig {}", path.display()))?;
-    kube::Client::try_from(config).with_context(|| format!("failed to make a client from {}", path.display()))
+    skiff_client::from_config(config).with_context(|| format!("failed to make a client from {}", path.display()))
 }
 
 /// `$XDG_DATA_HOME/skiff` (`~/.local/share/skiff`): the default `--data-dir`.

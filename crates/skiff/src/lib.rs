@@ -4,6 +4,7 @@ pub mod apply;
 pub mod commands;
 pub mod compose;
 pub mod duration;
+pub mod error;
 pub mod global;
 pub mod images;
 pub mod manifest;

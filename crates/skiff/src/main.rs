@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", skiff::error::render(&error));
             ExitCode::FAILURE
         }
     }
