@@ -12,7 +12,7 @@ use std::{
 use jiff::Timestamp;
 use rand::Rng;
 use skiff_client::{Change, Clock, KindCache, SharedCache};
-use skiff_reconcile::{AnyObject, Controller, Entropy, KindRef, Maps, ObjectKey, Plan, View, Watch};
+use skiff_reconcile::{AnyObject, Controller, Entropy, KindRef, Maps, ObjectKey, Plan, Refusal, View, Watch};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
@@ -34,6 +34,8 @@ pub trait AnyController: Send + Sync + 'static {
     fn watches(&self) -> Vec<Watch>;
     /// `None` when the object is gone.
     fn plan(&self, view: &dyn View, key: &ObjectKey, now: Timestamp, entropy: &mut dyn Entropy) -> Option<Plan>;
+    /// What to write about a refused action; `None` when the object is gone.
+    fn refused(&self, view: &dyn View, key: &ObjectKey, refusal: &Refusal<'_>, now: Timestamp) -> Option<Plan>;
 }
 
 impl<C: Controller> AnyController for C {
@@ -46,6 +48,10 @@ impl<C: Controller> AnyController for C {
     fn plan(&self, view: &dyn View, key: &ObjectKey, now: Timestamp, entropy: &mut dyn Entropy) -> Option<Plan> {
         let observed = self.observe(view, key)?;
         Some(self.reconcile(&observed, now, entropy))
+    }
+    fn refused(&self, view: &dyn View, key: &ObjectKey, refusal: &Refusal<'_>, now: Timestamp) -> Option<Plan> {
+        let observed = self.observe(view, key)?;
+        Some(Controller::refused(self, &observed, refusal, now))
     }
 }
 
@@ -84,26 +90,11 @@ pub struct ControllerLoop {
 
 impl ControllerLoop {
     /// Declares the caches and begins to collect keys.
-    pub fn new(
-        controller: Box<dyn AnyController>,
-        caches: SharedCache,
-        executor: impl FnOnce(KindRef) -> Executor,
-        clock: Clock,
-    ) -> Arc<Self> {
+    pub fn new(controller: Box<dyn AnyController>, caches: SharedCache, executor: Executor, clock: Clock) -> Arc<Self> {
         let watches = controller.watches();
-        let primary = watches.iter().find(|w| matches!(w.maps, Maps::Itself)).or(watches.first()).map(Watch::kind);
-        let primary = primary.unwrap_or(KindRef { group: "", version: "v1", kind: "", plural: "", namespaced: false });
         let queue = Arc::new(WorkQueue::default());
         let fence = Arc::new(Fence::new(watches.iter().map(Watch::kind)));
-        let this = Arc::new(Self {
-            controller,
-            executor: executor(primary),
-            caches,
-            queue,
-            fence,
-            clock,
-            counters: Counters::default(),
-        });
+        let this = Arc::new(Self { controller, executor, caches, queue, fence, clock, counters: Counters::default() });
         for watch in watches {
             this.follow(watch);
         }
@@ -206,7 +197,12 @@ impl ControllerLoop {
         };
         let requeue = plan.requeue;
         let started = std::time::Instant::now();
-        let execution = self.executor.execute(plan).await;
+        let mut execution = self.executor.execute(plan).await;
+        if let Some((action, message)) = execution.refused.take() {
+            let refusal = Refusal { action: &action, message: &message };
+            let said = self.controller.refused(&self.caches, key, &refusal, (self.clock)());
+            execution.wrote.extend(self.executor.execute(said.unwrap_or_default()).await.wrote);
+        }
         add_elapsed(&self.counters.executing_ns, started);
         self.counters.writes.fetch_add(execution.wrote.len() as u64, Ordering::Relaxed);
         if !execution.wrote.is_empty() {

@@ -7,10 +7,10 @@
 use k8s_openapi::api::core::v1::Event;
 use serde_json::{Value, json};
 use skiff_client::{
-    Error, Recorder, Regarding, Rest,
+    Error, Recorder, Rest,
     rest::{Written, delete_options},
 };
-use skiff_reconcile::{Action, EventType, KindRef, ObjectKey, Plan, Preconditions};
+use skiff_reconcile::{Action, KindRef, Plan, Preconditions};
 use tokio::task::JoinSet;
 
 use crate::fence::Condition;
@@ -23,6 +23,8 @@ pub const IN_FLIGHT_MAX: usize = 32;
 pub struct Execution {
     pub wrote: Vec<Condition>,
     pub result: Result<(), Failure>,
+    /// The first create or delete that the API refused, and what it said.
+    pub refused: Option<(Action, String)>,
 }
 
 #[derive(Debug)]
@@ -38,17 +40,15 @@ pub enum Failure {
 pub struct Executor {
     rest: Rest,
     recorder: Recorder,
-    /// The kind whose keys the controller works on: events about failed creates name it.
-    primary: KindRef,
 }
 
 impl Executor {
-    pub fn new(rest: Rest, recorder: Recorder, primary: KindRef) -> Self {
-        Self { rest, recorder, primary }
+    pub fn new(rest: Rest, recorder: Recorder) -> Self {
+        Self { rest, recorder }
     }
 
     pub async fn execute(&self, plan: Plan) -> Execution {
-        let mut execution = Execution { wrote: Vec::new(), result: Ok(()) };
+        let mut execution = Execution { wrote: Vec::new(), result: Ok(()), refused: None };
         let mut actions = plan.actions.into_iter().peekable();
         while let Some(first) = actions.next() {
             let mut together = vec![first];
@@ -90,20 +90,38 @@ impl Executor {
             match flying.join_next().await {
                 None => return,
                 Some(Ok(written)) => note(execution, written),
-                Some(Err(e)) => note(execution, Err(Failure::LookAgain(format!("a write was abandoned: {e}")))),
+                Some(Err(e)) => {
+                    let result = Err(Failure::LookAgain(format!("a write was abandoned: {e}")));
+                    note(execution, Outcome { result, refused: None });
+                }
             }
         }
     }
 
-    async fn write(&self, action: Action) -> Result<Option<Condition>, Failure> {
+    async fn write(&self, action: Action) -> Outcome {
         match action {
             Action::Create { kind, namespace, body } => {
-                let written = self.rest.create::<Written>(&kind, &namespace, &body).await;
-                if let Err(e) = &written {
-                    self.creation_failed(&body, &namespace, e);
-                }
-                reached(kind, written)
+                let result = reached(kind, self.rest.create::<Written>(&kind, &namespace, &body).await);
+                Outcome::of(result, || Action::Create { kind, namespace, body })
             }
+            Action::Delete { kind, key, propagation, grace_seconds, preconditions } => {
+                let options = delete_options(propagation, grace_seconds, &preconditions);
+                let result = match self.rest.delete::<Value>(&kind, &key, &options).await {
+                    Ok(_) => {
+                        let uid = preconditions.uid.clone();
+                        Ok(uid.map(|uid| Condition::Going { kind, key: key.clone(), uid }))
+                    }
+                    Err(e) if e.is_not_found() => Ok(None),
+                    Err(e) => Err(failure(e)),
+                };
+                Outcome::of(result, || Action::Delete { kind, key, propagation, grace_seconds, preconditions })
+            }
+            other => Outcome { result: self.change(other).await, refused: None },
+        }
+    }
+
+    async fn change(&self, action: Action) -> Result<Option<Condition>, Failure> {
+        match action {
             Action::Patch { kind, key, subresource, mut patch, preconditions } => {
                 guard(&mut patch, &preconditions);
                 reached(kind, self.rest.merge_patch(&kind, &key, subresource, &patch).await)
@@ -111,15 +129,8 @@ impl Executor {
             Action::Update { kind, key, subresource, body } => {
                 reached(kind, self.rest.update(&kind, &key, subresource, &body).await)
             }
-            Action::Delete { kind, key, propagation, grace_seconds, preconditions } => {
-                let options = delete_options(propagation, grace_seconds, &preconditions);
-                match self.rest.delete::<Value>(&kind, &key, &options).await {
-                    Ok(_) => Ok(preconditions.uid.map(|uid| Condition::Going { kind, key, uid })),
-                    Err(e) if e.is_not_found() => Ok(None),
-                    Err(e) => Err(failure(e)),
-                }
-            }
             Action::DeleteCollection { kind, namespace } => self.delete_all(kind, namespace).await,
+            Action::Create { .. } | Action::Delete { .. } => Ok(None),
         }
     }
 
@@ -140,28 +151,21 @@ impl Executor {
             Err(e) => Err(failure(e)),
         }
     }
+}
 
-    /// As the ReplicaSet and Job controllers of Kubernetes say it.
-    fn creation_failed(&self, body: &Value, namespace: &str, error: &Error) {
-        if error.is_already_exists() {
-            return;
-        }
-        let owners = body.pointer("/metadata/ownerReferences").and_then(Value::as_array);
-        let controller = owners.into_iter().flatten().find(|o| o["controller"] == true);
-        let Some(owner) = controller.filter(|o| o["kind"] == self.primary.kind) else { return };
-        let text = |field: &str| owner[field].as_str().unwrap_or_default().to_owned();
-        let regarding = Regarding {
-            kind: self.primary,
-            key: ObjectKey::new(namespace, text("name")),
-            uid: text("uid"),
-            resource_version: String::new(),
-            field_path: String::new(),
+/// What came of one write.
+struct Outcome {
+    result: Result<Option<Condition>, Failure>,
+    refused: Option<(Action, String)>,
+}
+impl Outcome {
+    fn of(result: Result<Option<Condition>, Failure>, action: impl FnOnce() -> Action) -> Self {
+        let refused = match &result {
+            Err(Failure::Api(Error::Api { message, .. })) => Some((action(), message.clone())),
+            Err(Failure::Api(other)) => Some((action(), other.to_string())),
+            _ => None,
         };
-        let said = match error {
-            Error::Api { message, .. } => message.clone(),
-            other => other.to_string(),
-        };
-        self.recorder.event(regarding, EventType::Warning, "FailedCreate", format!("Error creating: {said}"));
+        Self { result, refused }
     }
 }
 
@@ -198,8 +202,11 @@ fn failure(error: Error) -> Failure {
 }
 
 /// The first failure counts; one of the API more than an old view.
-fn note(execution: &mut Execution, written: Result<Option<Condition>, Failure>) {
-    match written {
+fn note(execution: &mut Execution, written: Outcome) {
+    if execution.refused.is_none() {
+        execution.refused = written.refused;
+    }
+    match written.result {
         Ok(condition) => execution.wrote.extend(condition),
         Err(failure) => match (&execution.result, &failure) {
             (Ok(()), _) | (Err(Failure::LookAgain(_) | Failure::Remaining(_)), Failure::Api(_)) => {

@@ -112,7 +112,7 @@ impl Manager {
         let mut loops = Vec::new();
         for controller in controllers {
             let recorder = record(&client, controller.name());
-            let executor = |primary| Executor::new(rest.clone(), recorder, primary);
+            let executor = Executor::new(rest.clone(), recorder);
             loops.push(ControllerLoop::new(controller, caches.clone(), executor, clock.clone()));
         }
         let garbage = GarbageLoop::new(rest, caches.clone());

@@ -1,5 +1,6 @@
 //! The verbs: one file each, with its arguments and a thin `run`.
 
+pub mod bench;
 pub mod completions;
 pub mod image;
 pub mod run;
@@ -20,6 +21,8 @@ pub enum Command {
     Run(run::Args),
     /// Load, pull, list and remove modules and images on the nodes
     Image(image::Args),
+    /// Measure a cluster: API, pods, Jobs; this one or any other Kubernetes
+    Bench(bench::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -32,6 +35,7 @@ impl Command {
             Self::Up(args) => up::run(args, global).await,
             Self::Run(args) => run::run(args, global).await,
             Self::Image(args) => image::run(args, global).await,
+            Self::Bench(args) => bench::run(args, global).await,
             Self::Completions(args) => completions::run(args, global),
         }
     }
