@@ -8,7 +8,7 @@ use std::{
 
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::api::resource::Quantity};
 use parking_lot::RwLock;
-use skiff_client::{Clock, Recorder, Regarding, Rest, SharedCache};
+use skiff_client::{Recorder, Regarding, Rest, SharedCache};
 use skiff_reconcile::{EventType, KindRef, ObjectKey};
 use skiff_runtime::Runtime;
 use tokio::sync::{Notify, Semaphore};
@@ -71,10 +71,6 @@ impl Dirs {
 impl Agent {
     pub fn runtime(&self, index: usize) -> &Arc<dyn Runtime> {
         &self.config.runtimes[index]
-    }
-
-    pub fn clock(&self) -> &Clock {
-        &self.config.clock
     }
 
     pub fn now(&self) -> jiff::Timestamp {

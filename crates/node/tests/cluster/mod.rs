@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Event, Pod, PodStatus};
-use kube::{Client, ResourceExt};
+use kube::Client;
 use serde_json::{Value, json};
 use skiff_apiserver::{ApiServer, ApiServerConfig, NoNodes, UserInfo};
 use skiff_client::{Rest, Scope, SharedCache, in_process};
@@ -13,6 +13,7 @@ use skiff_reconcile::{Codec, KindRef, ObjectKey, ViewExt};
 use skiff_runtime::{Runtime, fake::FakeRuntime};
 use skiff_store::memory::MemoryStore;
 use tempfile::TempDir;
+use tower::ServiceExt;
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -83,6 +84,15 @@ impl Cluster {
 
     pub fn pod(&self, name: &str) -> Option<Arc<Pod>> {
         self.view.get::<Pod>(&key(name))
+    }
+
+    /// Asks the kubelet's server.
+    pub async fn ask(&self, method: &str, path: &str) -> (u16, String) {
+        let request = http::Request::builder().method(method).uri(path).body(axum::body::Body::empty());
+        let answer = self.node.router().oneshot(request.expect("a request")).await.expect("an answer");
+        let code = answer.status().as_u16();
+        let bytes = axum::body::to_bytes(answer.into_body(), 1 << 20).await.expect("a body");
+        (code, String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Waits until the pod's status in the API is as wanted.
@@ -166,8 +176,4 @@ pub fn summary(pod: &Pod) -> String {
         text += &format!("; {}={state} x{}", c.name, c.restart_count);
     }
     text
-}
-
-pub fn name(pod: &Pod) -> String {
-    pod.name_any()
 }
