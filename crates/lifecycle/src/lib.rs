@@ -70,7 +70,7 @@ pub fn plan(pod: &Pod, observed: &PodObserved, now: Timestamp) -> PodPlan {
     let mut draft = Draft::default();
     let ending = terminate::ending(pod, spec, observed, now);
     if observed.shutting_down {
-        let status = observed.status.clone().or_else(|| pod.status.clone()).unwrap_or_default();
+        let status = observed.status.as_deref().cloned().or_else(|| pod.status.clone()).unwrap_or_default();
         return PodPlan { commands: vec![], status, requeue: None, done: false };
     }
     match ending {

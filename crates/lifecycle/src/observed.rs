@@ -1,7 +1,10 @@
 //! What a node knows of one pod. Everything is plain data: a test writes it down, a node keeps it up to date through
 //! [`PodObserved::begin`] and [`PodObserved::apply`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
@@ -9,7 +12,7 @@ use k8s_openapi::api::core::v1::PodStatus;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodObserved {
     /// The last status that this node made; without one, the pod's own counts.
-    pub status: Option<PodStatus>,
+    pub status: Option<Arc<PodStatus>>,
     pub sandbox: SandboxState,
     /// The attempt that the next sandbox will have.
     pub sandbox_next: u32,

@@ -20,7 +20,7 @@ pub(crate) fn of(
     ending: Option<Ending>,
     now: Timestamp,
 ) -> PodStatus {
-    let last = observed.status.as_ref().or(pod.status.as_ref());
+    let last = observed.status.as_deref().or(pod.status.as_ref());
     // What others own (qosClass, nominatedNodeName, resource claims, their conditions) comes from the API's object.
     let mut status = pod.status.clone().unwrap_or_default();
     status.observed_generation = pod.metadata.generation.or(status.observed_generation);
@@ -40,7 +40,7 @@ pub(crate) fn of(
 fn set_phase(pod: &Pod, observed: &PodObserved, ending: Option<Ending>, phase: &'static str, status: &mut PodStatus) {
     let (told, _) = terminate::last_phase(pod, observed);
     if matches!(told, "Failed" | "Succeeded") {
-        if let Some(own) = observed.status.as_ref().filter(|s| s.phase.as_deref() == Some(told)) {
+        if let Some(own) = observed.status.as_deref().filter(|s| s.phase.as_deref() == Some(told)) {
             status.reason.clone_from(&own.reason);
             status.message.clone_from(&own.message);
         }

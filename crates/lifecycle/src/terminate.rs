@@ -42,7 +42,7 @@ pub(crate) fn last_phase<'a>(pod: &'a Pod, observed: &'a PodObserved) -> (&'a st
     let terminal =
         |s: &&k8s_openapi::api::core::v1::PodStatus| matches!(s.phase.as_deref(), Some("Failed" | "Succeeded"));
     let api = pod.status.as_ref();
-    let own = observed.status.as_ref().or(api);
+    let own = observed.status.as_deref().or(api);
     let status = own.filter(terminal).or(api.filter(terminal)).or(own);
     let text = |v: Option<&'a String>| v.map_or("", String::as_str);
     (text(status.and_then(|s| s.phase.as_ref())), text(status.and_then(|s| s.reason.as_ref())))
@@ -51,7 +51,7 @@ pub(crate) fn last_phase<'a>(pod: &'a Pod, observed: &'a PodObserved) -> (&'a st
 /// When the pod's activeDeadlineSeconds are over.
 pub(crate) fn deadline(pod: &Pod, spec: &PodSpec, observed: &PodObserved) -> Option<Timestamp> {
     let limit = u64::try_from(spec.active_deadline_seconds?).ok()?;
-    let status = observed.status.as_ref().or(pod.status.as_ref())?;
+    let status = observed.status.as_deref().or(pod.status.as_ref())?;
     Some(later(status.start_time.as_ref()?.0, limit))
 }
 

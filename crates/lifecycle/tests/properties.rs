@@ -80,7 +80,7 @@ proptest! {
             assert_invariants(&w.observed);
             let first = w.plan();
             prop_assert!(first.commands.is_empty(), "the fixpoint has no commands");
-            w.observed.status = Some(first.status.clone());
+            w.observed.status = Some(first.status.clone().into());
             prop_assert_eq!(&w.plan().status, &first.status, "planning again says the same");
             let phase = first.status.phase.clone().expect("a phase");
             if let Some(before) = &terminal {

@@ -26,17 +26,20 @@ use crate::{
 #[derive(Debug)]
 enum Event {
     /// Pods that came, changed or went, the newest state of each.
-    Pods(Vec<(Arc<Pod>, bool)>),
+    Pods(Vec<PodNews>),
     Runtime(RuntimeEvent),
     /// ConfigMaps or Secrets changed in these namespaces.
     Sources(BTreeSet<String>),
     Stop,
 }
 
+/// The newest state of a pod, and whether it is gone.
+type PodNews = (Arc<Pod>, bool);
+
 /// Pod changes on their way to the loop, by uid: bounded by the number of pods.
 #[derive(Default)]
 struct Feed {
-    pods: Mutex<BTreeMap<Arc<str>, (Arc<Pod>, bool)>>,
+    pods: Mutex<BTreeMap<Arc<str>, PodNews>>,
     namespaces: Mutex<BTreeSet<String>>,
     wake: Notify,
 }
@@ -128,7 +131,7 @@ pub async fn run(agent: Arc<Agent>, up: impl FnOnce()) {
 }
 
 /// Before the first pods are looked at: what is left of others goes. Gives what the pods can take over.
-async fn feed_orphans(agent: &Agent, found: &mut Option<Leftovers>, pods: &[(Arc<Pod>, bool)]) -> Leftovers {
+async fn feed_orphans(agent: &Agent, found: &mut Option<Leftovers>, pods: &[PodNews]) -> Leftovers {
     let Some(found) = found.take() else { return Leftovers::new() };
     let uids: HashSet<String> = pods.iter().map(|(p, _)| uid(p).to_string()).collect();
     let (kept, gone): (Leftovers, Leftovers) = found.into_iter().partition(|(uid, _)| uids.contains(uid));
@@ -206,12 +209,12 @@ fn refuse_if_full(agent: &Agent, pod: &Pod, observed: &mut PodObserved) {
     let message = format!(
         "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: {used}, capacity: {max}"
     );
-    observed.status = Some(PodStatus {
+    observed.status = Some(Arc::new(PodStatus {
         phase: Some("Failed".to_owned()),
         reason: Some("OutOfpods".to_owned()),
         message: Some(message),
         ..status.cloned().unwrap_or_default()
-    });
+    }));
 }
 
 fn runtime_event(agent: &Agent, event: RuntimeEvent) {

@@ -28,7 +28,7 @@ pub struct Worker {
     pod: Arc<Pod>,
     observed: PodObserved,
     jobs: FuturesUnordered<BoxFuture<'static, Done>>,
-    /// Jobs under way that are short, as far as one knows: all but pulls and stops.
+    /// Jobs under way that may be short: all but stops. (A pull may be long: [`HOLD`] bounds what that delays.)
     quick: usize,
     /// Containers that events spoke of before their start was known.
     early: BTreeSet<Arc<str>>,
@@ -41,7 +41,7 @@ pub struct Worker {
 
 /// What the API knows, and what is on its way there.
 struct Writer {
-    told: PodStatus,
+    told: Arc<PodStatus>,
     revision: u64,
     busy: bool,
     dirty_since: Option<Instant>,
@@ -50,12 +50,12 @@ struct Writer {
 
 enum Done {
     Job { quick: bool, outcomes: Vec<Outcome> },
-    Written { status: Box<PodStatus>, result: Result<u64, ApiError> },
+    Written { status: Arc<PodStatus>, result: Result<u64, ApiError> },
 }
 
 impl Worker {
     pub fn new(ctx: Arc<PodContext>, pod: Arc<Pod>, observed: PodObserved) -> Self {
-        let told = pod.status.clone().unwrap_or_default();
+        let told = Arc::new(pod.status.clone().unwrap_or_default());
         let prober = Prober::new(ctx.clone());
         Self {
             ctx,
@@ -104,8 +104,7 @@ impl Worker {
     fn step(&mut self) -> bool {
         let now = self.agent().now();
         let plan = plan(&self.pod, &self.observed, now);
-        self.publish(&plan.status);
-        self.observed.status = Some(plan.status);
+        self.publish(plan.status);
         if plan.done {
             return false;
         }
@@ -124,31 +123,34 @@ impl Worker {
     }
 
     fn set_going(&mut self, command: Command) {
-        let quick = !matches!(command, Command::EnsureImage { .. } | Command::StopContainer { .. });
+        let quick = !matches!(command, Command::StopContainer { .. });
         self.quick += usize::from(quick);
         let work = self.ctx.clone().execute(self.pod.clone(), command);
         self.jobs.push(Box::pin(async move { Done::Job { quick, outcomes: work.await } }));
     }
 
     /// Shows others the new status, and says what there is to say about the change.
-    fn publish(&mut self, status: &PodStatus) {
+    fn publish(&mut self, status: PodStatus) {
         let running: Vec<_> = self.observed.containers.iter().filter(|r| r.running()).collect();
         let running: Vec<_> = running
             .into_iter()
             .map(|r| (r.name.clone(), self.ctx.runtime_of(&r.id), Arc::<str>::from(r.id.as_str())))
             .collect();
-        let before = self.observed.status.as_ref().unwrap_or(&self.writer.told);
-        if before != status {
-            for (container, type_, reason, message) in events::of_change(&self.pod, before, status) {
+        let before = self.observed.status.clone().unwrap_or_else(|| self.writer.told.clone());
+        // One copy for all who look at it.
+        let status = if *before == status { before.clone() } else { Arc::new(status) };
+        if !Arc::ptr_eq(&before, &status) {
+            for (container, type_, reason, message) in events::of_change(&self.pod, &before, &status) {
                 self.agent().event(&self.pod, Some(&container), type_, reason, message);
             }
         }
+        self.observed.status = Some(status.clone());
         let pod = &self.pod;
         self.handle().snapshot.send_if_modified(|s| {
-            if *s.status == *status && Arc::ptr_eq(&s.pod, pod) && s.running == running {
+            if Arc::ptr_eq(&s.status, &status) && Arc::ptr_eq(&s.pod, pod) && s.running == running {
                 return false;
             }
-            *s = Snapshot { pod: pod.clone(), status: Arc::new(status.clone()), running };
+            *s = Snapshot { pod: pod.clone(), status, running };
             true
         });
     }
@@ -178,7 +180,7 @@ impl Worker {
         let version = pod.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0);
         // What the API had before our own last write says nothing new about the status.
         if !self.writer.busy && version > self.writer.revision {
-            self.writer.told = pod.status.clone().unwrap_or_default();
+            self.writer.told = Arc::new(pod.status.clone().unwrap_or_default());
         }
         self.pod = pod;
     }
@@ -217,11 +219,11 @@ impl Worker {
                     }
                 }
             }
-            Done::Written { status, result } => self.written(*status, result),
+            Done::Written { status, result } => self.written(status, result),
         }
     }
 
-    fn written(&mut self, status: PodStatus, result: Result<u64, ApiError>) {
+    fn written(&mut self, status: Arc<PodStatus>, result: Result<u64, ApiError>) {
         self.writer.busy = false;
         match result {
             Ok(revision) => {
@@ -242,7 +244,7 @@ impl Worker {
         if self.writer.busy || self.observed.gone {
             return;
         }
-        let Some(status) = self.observed.status.as_ref().filter(|s| **s != self.writer.told) else {
+        let Some(status) = self.observed.status.clone().filter(|s| *s != self.writer.told) else {
             self.writer.dirty_since = None;
             if let Some(command) = self.delete.take() {
                 self.set_going(command);
@@ -258,14 +260,14 @@ impl Worker {
             self.wake = Some(self.wake.map_or(due, |at| at.min(due)));
             return;
         }
-        let Some(patch) = status_writer::patch(&self.handle().uid, &self.writer.told, status) else {
-            self.writer.told = status.clone();
+        let Some(patch) = status_writer::patch(&self.handle().uid, &self.writer.told, &status) else {
+            self.writer.told = status;
             return self.write();
         };
         self.writer.busy = true;
         self.writer.dirty_since = None;
         self.writer.not_before = None;
-        let (ctx, status) = (self.ctx.clone(), Box::new(status.clone()));
+        let ctx = self.ctx.clone();
         self.jobs.push(Box::pin(async move {
             let _permit = ctx.agent.writes.acquire().await;
             let rest = &ctx.agent.rest;

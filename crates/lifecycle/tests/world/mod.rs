@@ -1,6 +1,8 @@
 //! A node in miniature: it executes plans against containers that the test ends when it likes.
 #![allow(dead_code)]
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::core::v1::{Container, Pod, PodSpec, PodStatus},
@@ -72,7 +74,7 @@ impl World {
         let mut all = vec![];
         for _ in 0..100 {
             let plan = self.plan();
-            self.observed.status = Some(plan.status);
+            self.observed.status = Some(Arc::new(plan.status));
             if plan.commands.is_empty() {
                 self.history.extend(all.iter().cloned());
                 return all.join("\n");

@@ -31,10 +31,7 @@ pub async fn list(State(agent): State<Arc<Agent>>) -> Response {
 /// The body is a `.wasm` or `.wat` file (`format=module`, the default) or a tar archive of an OCI layout
 /// (`format=oci-layout-tar`).
 pub async fn load(State(agent): State<Arc<Agent>>, Query(parameters): Query<Parameters>, body: Body) -> Response {
-    let reference = match reference(&parameters) {
-        Ok(reference) => reference,
-        Err(response) => return response,
-    };
+    let Some(reference) = reference(&parameters) else { return no_reference() };
     let limit = agent.config.limits.image_bytes_max;
     let Ok(bytes) = to_bytes(body, limit).await else {
         return refuse(StatusCode::PAYLOAD_TOO_LARGE, format!("an image can have at most {limit} bytes"));
@@ -54,10 +51,7 @@ pub async fn load(State(agent): State<Arc<Agent>>, Query(parameters): Query<Para
 }
 
 pub async fn pull(State(agent): State<Arc<Agent>>, Query(parameters): Query<Parameters>) -> Response {
-    let reference = match reference(&parameters) {
-        Ok(reference) => reference,
-        Err(response) => return response,
-    };
+    let Some(reference) = reference(&parameters) else { return no_reference() };
     let Some(runtime) = store_for(&agent) else {
         return refuse(StatusCode::BAD_REQUEST, "this node has no runtime that takes images");
     };
@@ -67,10 +61,7 @@ pub async fn pull(State(agent): State<Arc<Agent>>, Query(parameters): Query<Para
 }
 
 pub async fn remove(State(agent): State<Arc<Agent>>, Query(parameters): Query<Parameters>) -> Response {
-    let reference = match reference(&parameters) {
-        Ok(reference) => reference,
-        Err(response) => return response,
-    };
+    let Some(reference) = reference(&parameters) else { return no_reference() };
     for runtime in &agent.config.runtimes {
         if let Err(e) = runtime.remove_image(reference).await {
             return failed(&e);
@@ -86,9 +77,12 @@ fn store_for(agent: &Agent) -> Option<&Arc<dyn Runtime>> {
     runtimes.iter().find(|r| r.capabilities().wasm).or_else(|| runtimes.first())
 }
 
-fn reference(parameters: &Parameters) -> Result<&str, Response> {
-    let given = parameters.get("reference").map(String::as_str).filter(|r| !r.is_empty());
-    given.ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "the parameter reference is missing"))
+fn reference(parameters: &Parameters) -> Option<&str> {
+    parameters.get("reference").map(String::as_str).filter(|r| !r.is_empty())
+}
+
+fn no_reference() -> Response {
+    refuse(StatusCode::BAD_REQUEST, "the parameter reference is missing")
 }
 
 /// Pods that wait for an image try again at once.
