@@ -15,6 +15,8 @@ struct Placed {
     pod: PodInfo,
     /// Decided here, not yet seen in the API.
     assumed: bool,
+    /// Of the object as it was last seen: while it stays, so does what the pod asks for.
+    generation: Option<i64>,
 }
 
 /// Bounded by the nodes and assigned pods of the cluster: one entry each.
@@ -83,15 +85,24 @@ impl Snapshot {
         match node {
             Some(_) if matches!(phase, Some("Succeeded" | "Failed")) => self.remove_pod(uid),
             Some(node) => {
+                let generation = pod.metadata.generation;
                 if let Some(placed) = self.pods.get_mut(uid)
                     && *placed.node == *node
-                    && placed.assumed
                 {
-                    // What was assumed is what was bound: the spec cannot have changed in between.
-                    placed.assumed = false;
-                    return Events::NONE;
+                    // What was assumed is what was bound: the spec cannot have changed in between. And most changes
+                    // of a pod are of its status, which costs nothing here.
+                    let unchanged = placed.assumed || (generation.is_some() && placed.generation == generation);
+                    if unchanged {
+                        placed.assumed = false;
+                        placed.generation = generation;
+                        return Events::NONE;
+                    }
                 }
-                self.add_assigned(PodInfo::new(pod, handler_of), node)
+                let events = self.add_assigned(PodInfo::new(pod, handler_of), node);
+                if let Some(placed) = self.pods.get_mut(uid) {
+                    placed.generation = generation;
+                }
+                events
             }
             None => Events::NONE,
         }
@@ -143,7 +154,7 @@ impl Snapshot {
         let at = self.slot(node);
         self.nodes[at].add(&pod.template, pod.priority);
         let node = self.nodes[at].name.clone();
-        self.pods.insert(pod.uid.clone(), Placed { node, pod, assumed });
+        self.pods.insert(pod.uid.clone(), Placed { node, pod, assumed, generation: None });
     }
 
     fn find(&self, name: &str) -> Result<usize, usize> {
@@ -182,6 +193,12 @@ mod tests {
         assert_eq!(snapshot.forget("uid-a"), Events::NONE);
         assert_eq!(snapshot.upsert_pod(&a.clone().on("n1").phase("Running").build(), |_| None), Events::NONE);
         assert_eq!(snapshot.node("n1").unwrap().requested.milli_cpu, 1000);
+        // A resize in place changes the generation, and what counts.
+        let mut resized = pod("a").cpu("2").on("n1").build();
+        resized.metadata.generation = Some(2);
+        assert!(!snapshot.upsert_pod(&resized, |_| None).is_empty());
+        assert_eq!(snapshot.upsert_pod(&resized, |_| None), Events::NONE);
+        assert_eq!(snapshot.node("n1").unwrap().requested.milli_cpu, 2000);
         // It ends: its room is free, and only once.
         let done = a.on("n1").phase("Succeeded").build();
         assert_eq!(snapshot.upsert_pod(&done, |_| None), Events::ASSIGNED_POD_DELETE);
