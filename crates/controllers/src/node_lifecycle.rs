@@ -108,7 +108,7 @@ impl Controller for NodeLifecycleController {
             plan.requeue = Some(Duration::from_millis(left_ms.unsigned_abs()));
         }
         let status = ready.map_or("Unknown", |c| c.status.as_str());
-        if silent && status != "Unknown" || silent && ready.is_none() {
+        if silent && (status != "Unknown" || ready.is_none()) {
             plan.status = Some(silence(node, now));
             plan.events.push(event(node, EventType::Normal, "NodeNotReady", "status is now: NodeNotReady"));
         }

@@ -106,7 +106,7 @@ async fn watch_delay(bench: &Bench<'_>, report: &mut Report) -> Result<()> {
         let name = format!("watched-{n}");
         let map: ConfigMap = serde_json::from_value(json!({ "metadata": { "name": name } }))?;
         let sent = Instant::now();
-        let write = async { Ok::<_, anyhow::Error>(drop(maps.create(&PostParams::default(), &map).await?)) };
+        let write = async { maps.create(&PostParams::default(), &map).await.map_err(anyhow::Error::from) };
         let seen = async {
             loop {
                 match tokio::time::timeout(bench.args.timeout, events.try_next()).await?? {
@@ -118,7 +118,7 @@ async fn watch_delay(bench: &Bench<'_>, report: &mut Report) -> Result<()> {
                 }
             }
         };
-        let ((), delay) = tokio::try_join!(write, seen)?;
+        let (_, delay) = tokio::try_join!(write, seen)?;
         record(&mut times, delay);
     }
     report.times("watch: write sent to event seen", times, begun.elapsed());
