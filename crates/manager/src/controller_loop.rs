@@ -11,7 +11,7 @@ use std::{
 
 use jiff::Timestamp;
 use rand::Rng;
-use skiff_client::{Change, Clock, KindCache, SharedCache};
+use skiff_client::{Change, Clock, Error, KindCache, SharedCache};
 use skiff_reconcile::{AnyObject, Controller, Entropy, KindRef, Maps, ObjectKey, Plan, Refusal, View, Watch};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -33,9 +33,19 @@ pub trait AnyController: Send + Sync + 'static {
     fn name(&self) -> &'static str;
     fn watches(&self) -> Vec<Watch>;
     /// `None` when the object is gone.
-    fn plan(&self, view: &dyn View, key: &ObjectKey, now: Timestamp, entropy: &mut dyn Entropy) -> Option<Plan>;
-    /// What to write about a refused action; `None` when the object is gone.
-    fn refused(&self, view: &dyn View, key: &ObjectKey, refusal: &Refusal<'_>, now: Timestamp) -> Option<Plan>;
+    fn decide<'a>(
+        &'a self,
+        view: &dyn View,
+        key: &ObjectKey,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+    ) -> Option<Decided<'a>>;
+}
+
+/// A plan, and what to do should the API refuse part of it.
+pub struct Decided<'a> {
+    pub plan: Plan,
+    pub refused: Box<dyn Fn(&Refusal<'_>, Timestamp) -> Plan + Send + Sync + 'a>,
 }
 
 impl<C: Controller> AnyController for C {
@@ -45,13 +55,16 @@ impl<C: Controller> AnyController for C {
     fn watches(&self) -> Vec<Watch> {
         Controller::watches(self)
     }
-    fn plan(&self, view: &dyn View, key: &ObjectKey, now: Timestamp, entropy: &mut dyn Entropy) -> Option<Plan> {
+    fn decide<'a>(
+        &'a self,
+        view: &dyn View,
+        key: &ObjectKey,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+    ) -> Option<Decided<'a>> {
         let observed = self.observe(view, key)?;
-        Some(self.reconcile(&observed, now, entropy))
-    }
-    fn refused(&self, view: &dyn View, key: &ObjectKey, refusal: &Refusal<'_>, now: Timestamp) -> Option<Plan> {
-        let observed = self.observe(view, key)?;
-        Some(Controller::refused(self, &observed, refusal, now))
+        let plan = self.reconcile(&observed, now, entropy);
+        Some(Decided { plan, refused: Box::new(move |refusal, now| self.refused(&observed, refusal, now)) })
     }
 }
 
@@ -181,12 +194,12 @@ impl ControllerLoop {
         }
         self.counters.reconciles.fetch_add(1, Ordering::Relaxed);
         let started = std::time::Instant::now();
-        let plan = catch_unwind(AssertUnwindSafe(|| {
-            self.controller.plan(&self.caches, key, (self.clock)(), &mut RandomEntropy)
+        let decided = catch_unwind(AssertUnwindSafe(|| {
+            self.controller.decide(&self.caches, key, (self.clock)(), &mut RandomEntropy)
         }));
         add_elapsed(&self.counters.deciding_ns, started);
-        let plan = match plan {
-            Ok(Some(plan)) => plan,
+        let Decided { plan, refused } = match decided {
+            Ok(Some(decided)) => decided,
             Ok(None) => return self.queue.forget(key),
             Err(_) => {
                 error!(controller = self.name(), %key, "the controller panicked on this object");
@@ -198,11 +211,15 @@ impl ControllerLoop {
         let requeue = plan.requeue;
         let started = std::time::Instant::now();
         let mut execution = self.executor.execute(plan).await;
-        if let Some((action, message)) = execution.refused.take() {
-            let refusal = Refusal { action: &action, message: &message };
-            let said = self.controller.refused(&self.caches, key, &refusal, (self.clock)());
-            execution.wrote.extend(self.executor.execute(said.unwrap_or_default()).await.wrote);
+        if let Err(Failure::Refused { action, error }) = &execution.result {
+            let message = match error {
+                Error::Api { message, .. } => message.clone(),
+                other => other.to_string(),
+            };
+            let plan = refused(&Refusal { action, message: &message }, (self.clock)());
+            execution.wrote.extend(self.executor.execute(plan).await.wrote);
         }
+        drop(refused);
         add_elapsed(&self.counters.executing_ns, started);
         self.counters.writes.fetch_add(execution.wrote.len() as u64, Ordering::Relaxed);
         if !execution.wrote.is_empty() {
@@ -229,10 +246,10 @@ impl ControllerLoop {
                 let delay = self.queue.add_rate_limited(key.clone());
                 debug!(controller, %key, why, ?delay, "the view was old; looking again");
             }
-            Err(Failure::Api(error)) => {
+            Err(Failure::Refused { action, error }) => {
                 self.counters.errors.fetch_add(1, Ordering::Relaxed);
                 let delay = self.queue.add_rate_limited(key.clone());
-                warn!(controller, %key, %error, ?delay, "the plan failed; trying again");
+                warn!(controller, %key, %action, %error, ?delay, "the plan failed; trying again");
             }
         }
     }

@@ -1,10 +1,10 @@
 //! Executes plans: writes in order, independent ones in parallel, and says what the fence must wait for.
 //!
-//! What must stay true: actions run in the order of the plan; neighbours of the same sort (creates, deletes) run
-//! together, at most [`IN_FLIGHT_MAX`] at a time. When one fails no further one is started, those in flight are
+//! What must stay true: actions run in the order of the plan; neighbours of the same sort (creates, deletes, patches
+//! of pods) run together, at most [`IN_FLIGHT_MAX`] at a time. When one fails no further one is started, those in flight are
 //! awaited. The status is written also when an action failed.
 
-use k8s_openapi::api::core::v1::Event;
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use skiff_client::{
     Error, Recorder, Rest,
@@ -23,8 +23,6 @@ pub const IN_FLIGHT_MAX: usize = 32;
 pub struct Execution {
     pub wrote: Vec<Condition>,
     pub result: Result<(), Failure>,
-    /// The first create or delete that the API refused, and what it said.
-    pub refused: Option<(Action, String)>,
 }
 
 #[derive(Debug)]
@@ -33,7 +31,8 @@ pub enum Failure {
     LookAgain(String),
     /// Something of a collection remains; it goes when its finalizers are done.
     Remaining(String),
-    Api(Error),
+    /// The API refused the action, or was not reached.
+    Refused { action: Box<Action>, error: Error },
 }
 
 #[derive(Clone)]
@@ -42,13 +41,15 @@ pub struct Executor {
     recorder: Recorder,
 }
 
+type Outcome = Result<Option<Condition>, Failure>;
+
 impl Executor {
     pub fn new(rest: Rest, recorder: Recorder) -> Self {
         Self { rest, recorder }
     }
 
     pub async fn execute(&self, plan: Plan) -> Execution {
-        let mut execution = Execution { wrote: Vec::new(), result: Ok(()), refused: None };
+        let mut execution = Execution { wrote: Vec::new(), result: Ok(()) };
         let mut actions = plan.actions.into_iter().peekable();
         while let Some(first) = actions.next() {
             let mut together = vec![first];
@@ -90,90 +91,86 @@ impl Executor {
             match flying.join_next().await {
                 None => return,
                 Some(Ok(written)) => note(execution, written),
-                Some(Err(e)) => {
-                    let result = Err(Failure::LookAgain(format!("a write was abandoned: {e}")));
-                    note(execution, Outcome { result, refused: None });
-                }
+                Some(Err(e)) => note(execution, Err(Failure::LookAgain(format!("a write was abandoned: {e}")))),
             }
         }
     }
 
     async fn write(&self, action: Action) -> Outcome {
-        match action {
-            Action::Create { kind, namespace, body } => {
-                let result = reached(kind, self.rest.create::<Written>(&kind, &namespace, &body).await);
-                Outcome::of(result, || Action::Create { kind, namespace, body })
+        match self.send(&action).await {
+            Ok(written) => Ok(written),
+            Err(Sent::Remains(what)) => Err(Failure::Remaining(what)),
+            Err(Sent::Failed(e)) if e.is_conflict() || e.is_already_exists() || e.is_not_found() => {
+                Err(Failure::LookAgain(e.to_string()))
             }
-            Action::Delete { kind, key, propagation, grace_seconds, preconditions } => {
-                let options = delete_options(propagation, grace_seconds, &preconditions);
-                let result = match self.rest.delete::<Value>(&kind, &key, &options).await {
-                    Ok(_) => {
-                        let uid = preconditions.uid.clone();
-                        Ok(uid.map(|uid| Condition::Going { kind, key: key.clone(), uid }))
-                    }
-                    Err(e) if e.is_not_found() => Ok(None),
-                    Err(e) => Err(failure(e)),
-                };
-                Outcome::of(result, || Action::Delete { kind, key, propagation, grace_seconds, preconditions })
-            }
-            other => Outcome { result: self.change(other).await, refused: None },
+            Err(Sent::Failed(error)) => Err(Failure::Refused { action: Box::new(action), error }),
         }
     }
 
-    async fn change(&self, action: Action) -> Result<Option<Condition>, Failure> {
+    async fn send(&self, action: &Action) -> Result<Option<Condition>, Sent> {
+        let rest = &self.rest;
         match action {
-            Action::Patch { kind, key, subresource, mut patch, preconditions } => {
-                guard(&mut patch, &preconditions);
-                reached(kind, self.rest.merge_patch(&kind, &key, subresource, &patch).await)
+            Action::Create { kind, namespace, body } => Ok(reached(*kind, &rest.create(kind, namespace, body).await?)),
+            Action::Patch { kind, key, subresource, patch, preconditions } => {
+                let mut patch = patch.clone();
+                guard(&mut patch, preconditions);
+                Ok(reached(*kind, &rest.merge_patch(kind, key, *subresource, &patch).await?))
             }
             Action::Update { kind, key, subresource, body } => {
-                reached(kind, self.rest.update(&kind, &key, subresource, &body).await)
+                Ok(reached(*kind, &rest.update(kind, key, *subresource, body).await?))
+            }
+            Action::Delete { kind, key, propagation, grace_seconds, preconditions } => {
+                let options = delete_options(*propagation, *grace_seconds, preconditions);
+                match rest.delete::<Value>(kind, key, &options).await {
+                    Ok(_) => {
+                        let uid = preconditions.uid.clone();
+                        Ok(uid.map(|uid| Condition::Going { kind: *kind, key: key.clone(), uid }))
+                    }
+                    Err(e) if e.is_not_found() => Ok(None),
+                    Err(e) => Err(e.into()),
+                }
             }
             Action::DeleteCollection { kind, namespace } => self.delete_all(kind, namespace).await,
-            Action::Create { .. } | Action::Delete { .. } => Ok(None),
         }
     }
 
-    async fn delete_all(&self, kind: KindRef, namespace: String) -> Result<Option<Condition>, Failure> {
+    async fn delete_all(&self, kind: &KindRef, namespace: &str) -> Result<Option<Condition>, Sent> {
         let options = delete_options(Some("Background"), None, &Preconditions::default());
         let remains = async {
-            if !self.rest.any(&kind, &namespace).await? {
+            if !self.rest.any(kind, namespace).await? {
                 return Ok(false);
             }
-            self.rest.delete_collection(&kind, &namespace, &options).await?;
-            self.rest.any(&kind, &namespace).await
+            self.rest.delete_collection(kind, namespace, &options).await?;
+            self.rest.any(kind, namespace).await
         };
         match remains.await {
             Ok(false) => Ok(None),
-            Ok(true) => Err(Failure::Remaining(format!("{} in {namespace}", kind.plural))),
+            Ok(true) => Err(Sent::Remains(format!("{} in {namespace}", kind.plural))),
             // A kind that this server does not have, or does not let be deleted, has nothing to delete.
             Err(e) if e.is_not_found() || e.code() == Some(405) => Ok(None),
-            Err(e) => Err(failure(e)),
+            Err(e) => Err(e.into()),
         }
     }
 }
 
-/// What came of one write.
-struct Outcome {
-    result: Result<Option<Condition>, Failure>,
-    refused: Option<(Action, String)>,
+enum Sent {
+    Remains(String),
+    Failed(Error),
 }
-impl Outcome {
-    fn of(result: Result<Option<Condition>, Failure>, action: impl FnOnce() -> Action) -> Self {
-        let refused = match &result {
-            Err(Failure::Api(Error::Api { message, .. })) => Some((action(), message.clone())),
-            Err(Failure::Api(other)) => Some((action(), other.to_string())),
-            _ => None,
-        };
-        Self { result, refused }
+impl From<Error> for Sent {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
     }
 }
 
 fn independent(first: &Action, next: &Action) -> bool {
-    let events = KindRef::of::<Event>();
     match (first, next) {
-        (Action::Create { kind: a, .. }, Action::Create { kind: b, .. }) => a == b && *a != events,
-        (Action::Delete { kind: a, .. }, Action::Delete { kind: b, .. }) => a == b,
+        (Action::Create { kind: a, .. }, Action::Create { kind: b, .. })
+        | (Action::Delete { kind: a, .. }, Action::Delete { kind: b, .. }) => a == b,
+        // A thousand finalizers. What other kinds' patches mean to each other only their controller knows.
+        (Action::Patch { kind: a, subresource: None, .. }, Action::Patch { kind: b, subresource: None, .. }) => {
+            a == b && *a == KindRef::of::<Pod>()
+        }
         (Action::DeleteCollection { .. }, Action::DeleteCollection { .. }) => true,
         _ => false,
     }
@@ -189,27 +186,16 @@ pub(crate) fn guard(patch: &mut Value, preconditions: &Preconditions) {
     }
 }
 
-fn reached(kind: KindRef, written: Result<Written, Error>) -> Result<Option<Condition>, Failure> {
-    let written = written.map_err(failure)?;
-    Ok(Some(Condition::Reached { kind, revision: written.metadata.revision() }))
+fn reached(kind: KindRef, written: &Written) -> Option<Condition> {
+    Some(Condition::Reached { kind, revision: written.metadata.revision() })
 }
 
-fn failure(error: Error) -> Failure {
-    if error.is_conflict() || error.is_already_exists() || error.is_not_found() {
-        return Failure::LookAgain(error.to_string());
-    }
-    Failure::Api(error)
-}
-
-/// The first failure counts; one of the API more than an old view.
+/// The first failure counts; a refusal more than an old view.
 fn note(execution: &mut Execution, written: Outcome) {
-    if execution.refused.is_none() {
-        execution.refused = written.refused;
-    }
-    match written.result {
+    match written {
         Ok(condition) => execution.wrote.extend(condition),
         Err(failure) => match (&execution.result, &failure) {
-            (Ok(()), _) | (Err(Failure::LookAgain(_) | Failure::Remaining(_)), Failure::Api(_)) => {
+            (Ok(()), _) | (Err(Failure::LookAgain(_) | Failure::Remaining(_)), Failure::Refused { .. }) => {
                 execution.result = Err(failure);
             }
             _ => {}

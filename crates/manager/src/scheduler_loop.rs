@@ -83,9 +83,8 @@ impl SchedulerLoop {
             }
             let mut state = this.state.lock();
             changes.iter().for_each(|change| on(&this, &mut state, change));
-            if state.queue.has_active() {
-                this.wake.notify_one();
-            }
+            // Also when nothing is ready: the time to wake up may have changed.
+            this.wake.notify_one();
         }));
     }
 

@@ -122,7 +122,7 @@ impl Watch {
 
 pub trait Controller: Send + Sync + 'static {
     /// Everything the decision depends on, copied or shared out of the view.
-    type Observed: std::fmt::Debug;
+    type Observed: std::fmt::Debug + Send + Sync;
 
     /// For queues, metrics, leases and events: `deployment-controller`.
     const NAME: &'static str;
