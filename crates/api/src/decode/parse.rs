@@ -1,11 +1,12 @@
 //! JSON and YAML → values, with the paths of duplicate keys.
 //!
-//! Both go through one visitor, which sees every key. JSON may nest 128 deep (serde_json's limit); YAML may nest and
+//! Both go through one seed, which sees every key and collects the duplicates; without any it costs nothing. JSON may nest 128 deep (serde_json's limit); YAML may nest and
 //! expand aliases within the parser's budget.
 
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::map::{Entry, Map};
+use serde_json::{Number, Value};
 
 use super::Parsed;
 use crate::Status;
@@ -24,9 +25,13 @@ pub struct DocumentError {
 
 /// 400 with line and column for what is not JSON.
 pub fn parse_json(body: &[u8]) -> Result<Parsed, Status> {
-    let node: Node = serde_json::from_slice(body)
-        .map_err(|e| Status::bad_request(format!("the body of the request is not valid JSON: {e}")))?;
-    Ok(node.into())
+    let mut duplicates = Vec::new();
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value = Seed { duplicates: &mut duplicates }.deserialize(&mut deserializer);
+    match value.and_then(|value| deserializer.end().map(|()| value)) {
+        Ok(value) => Ok(Parsed { value, duplicates }),
+        Err(e) => Err(Status::bad_request(format!("the body of the request is not valid JSON: {e}"))),
+    }
 }
 
 /// One document. 400 with line and column for what is not YAML.
@@ -51,11 +56,11 @@ pub fn parse_yaml_documents(text: &str) -> Result<Vec<Parsed>, DocumentError> {
     options.legacy_octal_numbers = true;
     options.with_snippet = false;
     options.alias_limits.max_total_replayed_events = ALIAS_EVENTS_MAX;
-    let nodes: Vec<Node> = serde_saphyr::from_multiple_with_options(text, options).map_err(|e| {
+    let documents: Vec<Parsed> = serde_saphyr::from_multiple_with_options(text, options).map_err(|e| {
         let (line, column) = e.location().map_or((0, 0), |at| (at.line(), at.column()));
         DocumentError { line, column, message: message_of(&e) }
     })?;
-    Ok(nodes.into_iter().map(Parsed::from).filter(|p| !p.value.is_null()).collect())
+    Ok(documents.into_iter().filter(|p| !p.value.is_null()).collect())
 }
 
 /// The parser's message without the position that it puts at its end.
@@ -64,90 +69,102 @@ fn message_of(error: &serde_saphyr::Error) -> String {
     text.split(" at line ").next().unwrap_or(&text).trim().to_owned()
 }
 
-/// A value on its way up, with the duplicates below it, relative to it.
-struct Node {
-    value: Value,
-    duplicates: Vec<String>,
-}
-
-impl From<Node> for Parsed {
-    fn from(node: Node) -> Self {
-        Self { value: node.value, duplicates: node.duplicates }
-    }
-}
-
-impl From<Value> for Node {
-    fn from(value: Value) -> Self {
-        Self { value, duplicates: Vec::new() }
-    }
-}
-
-impl<'de> Deserialize<'de> for Node {
+impl<'de> Deserialize<'de> for Parsed {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor)
+        let mut duplicates = Vec::new();
+        let value = Seed { duplicates: &mut duplicates }.deserialize(deserializer)?;
+        Ok(Self { value, duplicates })
     }
 }
 
-struct NodeVisitor;
+/// Makes a value; adds the paths of duplicates below it, relative to it.
+struct Seed<'a> {
+    duplicates: &'a mut Vec<String>,
+}
 
-impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Node;
+impl Seed<'_> {
+    fn child(&mut self) -> Seed<'_> {
+        Seed { duplicates: self.duplicates }
+    }
+
+    /// Puts `head` before the paths that a child has added.
+    fn prefix(&mut self, from: usize, head: impl FnOnce() -> String) {
+        if self.duplicates.len() > from {
+            let head = head();
+            for path in self.duplicates.iter_mut().skip(from) {
+                *path = join(&head, path);
+            }
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_> {
+    type Value = Value;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("any value")
     }
-    fn visit_bool<E>(self, v: bool) -> Result<Node, E> {
-        Ok(Value::Bool(v).into())
+    fn visit_bool<E>(self, v: bool) -> Result<Value, E> {
+        Ok(Value::Bool(v))
     }
-    fn visit_i64<E>(self, v: i64) -> Result<Node, E> {
-        Ok(Value::Number(v.into()).into())
+    fn visit_i64<E>(self, v: i64) -> Result<Value, E> {
+        Ok(Value::Number(v.into()))
     }
-    fn visit_u64<E>(self, v: u64) -> Result<Node, E> {
-        Ok(Value::Number(v.into()).into())
+    fn visit_u64<E>(self, v: u64) -> Result<Value, E> {
+        Ok(Value::Number(v.into()))
     }
-    fn visit_f64<E>(self, v: f64) -> Result<Node, E> {
-        Ok(Number::from_f64(v).map_or(Value::Null, Value::Number).into())
+    fn visit_f64<E>(self, v: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(v).map_or(Value::Null, Value::Number))
     }
-    fn visit_str<E>(self, v: &str) -> Result<Node, E> {
-        Ok(Value::String(v.to_owned()).into())
+    fn visit_str<E>(self, v: &str) -> Result<Value, E> {
+        Ok(Value::String(v.to_owned()))
     }
-    fn visit_string<E>(self, v: String) -> Result<Node, E> {
-        Ok(Value::String(v).into())
+    fn visit_string<E>(self, v: String) -> Result<Value, E> {
+        Ok(Value::String(v))
     }
-    fn visit_unit<E>(self) -> Result<Node, E> {
-        Ok(Value::Null.into())
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
     }
-    fn visit_none<E>(self) -> Result<Node, E> {
-        Ok(Value::Null.into())
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        let mut duplicates = Vec::new();
-        while let Some(item) = items.next_element::<Node>()? {
-            duplicates.extend(item.duplicates.iter().map(|d| join(&format!("[{}]", list.len()), d)));
-            list.push(item.value);
+        loop {
+            let before = self.duplicates.len();
+            let Some(item) = items.next_element_seed(self.child())? else { break };
+            self.prefix(before, || format!("[{}]", list.len()));
+            list.push(item);
         }
-        Ok(Node { value: Value::Array(list), duplicates })
+        Ok(Value::Array(list))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
-        let mut duplicates = Vec::new();
         while let Some(key) = entries.next_key::<String>()? {
-            let item: Node = entries.next_value()?;
-            duplicates.extend(item.duplicates.iter().map(|d| join(&key, d)));
+            let before = self.duplicates.len();
+            let item = entries.next_value_seed(self.child())?;
+            self.prefix(before, || key.clone());
             match map.entry(key) {
-                serde_json::map::Entry::Vacant(slot) => {
-                    slot.insert(item.value);
+                Entry::Vacant(slot) => {
+                    slot.insert(item);
                 }
-                serde_json::map::Entry::Occupied(mut slot) => {
-                    duplicates.push(slot.key().clone());
-                    slot.insert(item.value);
+                Entry::Occupied(mut slot) => {
+                    self.duplicates.push(slot.key().clone());
+                    slot.insert(item);
                 }
             }
         }
-        Ok(Node { value: Value::Object(map), duplicates })
+        Ok(Value::Object(map))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Kubernetes' protobuf: `k8s\0`, then a `runtime.Unknown` around the message of the kind.
 //!
-//! Derived from upstream's descriptors ([`messages`]): there is no code per kind. Bodies come from clients: every
+//! Derived from upstream's descriptors (`messages.rs`): there is no code per kind. Bodies come from clients: every
 //! length is checked, nesting and the number of values are limited, unknown fields are skipped, nothing panics.
 
 mod messages;
