@@ -1,11 +1,11 @@
 //! `ObjectMeta`: accessors over objects, and the rules that every kind shares.
 //!
-//! The wording is upstream's. Nothing here reads a clock or draws randomness: the pipeline passes both in.
+//! The wording is upstream's. What the server itself fills in (uid, times, generation) is the pipeline's.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::names;
-use crate::{FieldError, FieldErrors, Kind, Status};
+use crate::{FieldError, FieldErrors, Kind};
 
 mod validate;
 pub use validate::{name_rule, validate, validate_update};
@@ -37,13 +37,6 @@ pub fn generate_name(object: &Value) -> &str {
 pub fn uid(object: &Value) -> &str {
     text(object, "uid")
 }
-/// Empty where the client sent none.
-pub fn resource_version(object: &Value) -> &str {
-    text(object, "resourceVersion")
-}
-pub fn creation_timestamp(object: &Value) -> &str {
-    text(object, "creationTimestamp")
-}
 pub fn generation(object: &Value) -> i64 {
     get(object, "generation").as_i64().unwrap_or(0)
 }
@@ -52,9 +45,6 @@ pub fn is_deleting(object: &Value) -> bool {
 }
 pub fn labels(object: &Value) -> Option<&Map<String, Value>> {
     get(object, "labels").as_object()
-}
-pub fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
-    labels(object)?.get(key)?.as_str()
 }
 pub fn annotations(object: &Value) -> Option<&Map<String, Value>> {
     get(object, "annotations").as_object()
@@ -68,11 +58,6 @@ pub fn finalizers(object: &Value) -> impl Iterator<Item = &str> {
 pub fn owner_references(object: &Value) -> &[Value] {
     get(object, "ownerReferences").as_array().map_or(&[], Vec::as_slice)
 }
-/// The one owner reference with `controller: true`.
-pub fn controller_of(object: &Value) -> Option<&Value> {
-    owner_references(object).iter().find(|r| r.get("controller") == Some(&Value::Bool(true)))
-}
-
 /// The metadata, made an object if it is not one.
 pub fn metadata_mut(object: &mut Value) -> &mut Map<String, Value> {
     let slot = field_mut(object, "metadata");
@@ -93,94 +78,6 @@ fn as_object_mut(value: &mut Value) -> &mut Map<String, Value> {
     }
 }
 
-/// Sets `metadata.<field>`, or removes it if `value` is null or an empty string.
-pub fn set(object: &mut Value, field: &str, value: impl Into<Value>) {
-    let value = value.into();
-    let metadata = metadata_mut(object);
-    if value.is_null() || value == "" {
-        metadata.remove(field);
-    } else {
-        metadata.insert(field.to_owned(), value);
-    }
-}
-
-/// What the pipeline knows about a create.
-#[derive(Clone, Copy, Debug)]
-pub struct Creation<'a> {
-    /// From the path; empty for what is cluster-wide.
-    pub namespace: &'a str,
-    pub uid: &'a str,
-    /// RFC 3339, to the second.
-    pub now: &'a str,
-    /// Chooses the suffix of a generated name.
-    pub random: u64,
-}
-
-/// Fills in what the server owns and drops what a client may not set on create; names the object when it only has a
-/// `generateName`.
-pub fn prepare_create(object: &mut Value, kind: &Kind, creation: &Creation<'_>) -> Result<(), Status> {
-    check_namespace(object, kind, creation.namespace)?;
-    if name(object).is_empty() && !generate_name(object).is_empty() {
-        let generated = generated_name(generate_name(object), creation.random);
-        set(object, "name", generated);
-    }
-    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "generation"] {
-        set(object, field, Value::Null);
-    }
-    if kind.namespaced {
-        set(object, "namespace", creation.namespace);
-    }
-    set(object, "uid", creation.uid);
-    set(object, "creationTimestamp", creation.now);
-    if kind.hooks.generation_of.is_some_and(|of| !of(object).is_null()) {
-        set(object, "generation", 1);
-    }
-    Ok(())
-}
-
-/// Carries over from `old` what a client may leave out. What it changed nevertheless is [`validate_update`]'s.
-/// `resourceVersion` stays as the client sent it; the generation is the old one.
-pub fn prepare_update(new: &mut Value, old: &Value, kind: &Kind, path: (&str, &str)) -> Result<(), Status> {
-    let (path_namespace, path_name) = path;
-    check_namespace(new, kind, path_namespace)?;
-    let sent = name(new);
-    if sent.is_empty() {
-        set(new, "name", path_name);
-    } else if sent != path_name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({sent}) does not match the name on the URL ({path_name})"
-        )));
-    }
-    if kind.namespaced {
-        set(new, "namespace", path_namespace);
-    }
-    if uid(new).is_empty() {
-        set(new, "uid", uid(old));
-    } else if uid(new) != uid(old) {
-        let why = format!("Precondition failed: UID in precondition: {}, UID in object meta: {}", uid(new), uid(old));
-        return Err(Status::conflict(kind, path_name, &why));
-    }
-    for field in ["creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName"] {
-        if get(new, field).is_null() {
-            set(new, field, get(old, field).clone());
-        }
-    }
-    set(new, "generation", get(old, "generation").clone());
-    set(new, "selfLink", Value::Null);
-    Ok(())
-}
-
-/// 400 when the object names another namespace than the path.
-fn check_namespace(object: &Value, kind: &Kind, path_namespace: &str) -> Result<(), Status> {
-    let sent = namespace(object);
-    if kind.namespaced && !sent.is_empty() && sent != path_namespace {
-        return Err(Status::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
-    Ok(())
-}
-
 /// `base` and five characters drawn from `random`; the base is cut so that a label can hold the whole.
 pub fn generated_name(base: &str, random: u64) -> String {
     /// No vowels, and nothing that looks like another: no names that read as words.
@@ -198,14 +95,6 @@ pub fn generated_name(base: &str, random: u64) -> String {
         out.push(char::from(ALPHABET[at]));
     }
     out
-}
-
-/// An owner reference to `owner`, as controllers write it.
-pub fn controller_reference(owner: &Value) -> Value {
-    json!({
-        "apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": name(owner), "uid": uid(owner),
-        "controller": true, "blockOwnerDeletion": true,
-    })
 }
 
 fn immutable(field: &str, value: &Value) -> FieldError {

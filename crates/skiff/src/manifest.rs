@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use kube::core::DynamicObject;
 use serde::Deserialize;
 use serde_json::Value;
+use skiff_api::decode::parse_yaml_documents;
 
 /// The annotation by which a manifest names module files for `skiff run` and `skiff apply` to load first:
 /// lines of `REFERENCE=PATH`, the path relative to the manifest. Other clusters ignore it.
@@ -74,11 +75,13 @@ fn read_file(path: &Path) -> Result<Vec<Manifest>> {
 
 /// Parses the YAML (or JSON) documents of one source; `List` objects are unfolded.
 fn parse(text: &str, source: &str, directory: Option<PathBuf>) -> Result<Vec<Manifest>> {
-    let documents: Vec<Option<Value>> =
-        serde_saphyr::from_multiple(text).map_err(|e| anyhow::anyhow!("{source} is not valid YAML: {e}"))?;
+    let documents = parse_yaml_documents(text).map_err(|e| anyhow::anyhow!("{source} is not valid YAML: {e}"))?;
     let mut out = Vec::new();
     for (index, document) in documents.into_iter().enumerate() {
-        let Some(value) = document.filter(|v| !v.is_null()) else { continue };
+        let value = document.value;
+        if value.is_null() {
+            continue;
+        }
         let source = format!("{source}, document {}", index + 1);
         let is_list = value["kind"].as_str().is_some_and(|k| k.ends_with("List")) && value["items"].is_array();
         let items = if is_list { value["items"].as_array().cloned().unwrap_or_default() } else { vec![value] };

@@ -16,7 +16,7 @@ const ALIAS_EVENTS_MAX: usize = 100_000;
 
 /// Why a document of a manifest cannot be read; lines and columns count from 1, both 0 where none is known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}, column {column}: {message}")]
+#[error("line {line} column {column}: {message}")]
 pub struct DocumentError {
     pub line: u64,
     pub column: u64,
@@ -40,6 +40,7 @@ pub fn parse_yaml(body: &[u8]) -> Result<Parsed, Status> {
         |e: &dyn std::fmt::Display| Status::bad_request(format!("the body of the request is not valid YAML: {e}"));
     let text = std::str::from_utf8(body).map_err(|e| refused(&e))?;
     let mut documents = parse_yaml_documents(text).map_err(|e| refused(&e))?;
+    documents.retain(|d| !d.value.is_null());
     match documents.len() {
         0 => Ok(Parsed::default()),
         1 => Ok(documents.remove(0)),
@@ -47,7 +48,7 @@ pub fn parse_yaml(body: &[u8]) -> Result<Parsed, Status> {
     }
 }
 
-/// A manifest: any number of documents, in YAML or JSON. Empty ones are left out.
+/// A manifest: any number of documents, in YAML or JSON. Empty ones are null.
 ///
 /// Scalars are read as kubectl reads them (YAML 1.1): `yes` and `on` are booleans, `0644` is octal.
 pub fn parse_yaml_documents(text: &str) -> Result<Vec<Parsed>, DocumentError> {
@@ -56,11 +57,10 @@ pub fn parse_yaml_documents(text: &str) -> Result<Vec<Parsed>, DocumentError> {
     options.legacy_octal_numbers = true;
     options.with_snippet = false;
     options.alias_limits.max_total_replayed_events = ALIAS_EVENTS_MAX;
-    let documents: Vec<Parsed> = serde_saphyr::from_multiple_with_options(text, options).map_err(|e| {
+    serde_saphyr::from_multiple_with_options(text, options).map_err(|e| {
         let (line, column) = e.location().map_or((0, 0), |at| (at.line(), at.column()));
         DocumentError { line, column, message: message_of(&e) }
-    })?;
-    Ok(documents.into_iter().filter(|p| !p.value.is_null()).collect())
+    })
 }
 
 /// The parser's message without the position that it puts at its end.

@@ -32,7 +32,7 @@ fn ip_address(name: &str) -> Vec<String> {
     }
 }
 
-/// On create, after [`prepare_create`].
+/// On create: the object as it would be stored.
 pub fn validate(object: &Value, kind: &Kind) -> FieldErrors {
     let mut out = FieldErrors::new();
     let rule = name_rule(kind);
@@ -56,7 +56,7 @@ pub fn validate(object: &Value, kind: &Kind) -> FieldErrors {
     out
 }
 
-/// On update and patch, after [`prepare_update`].
+/// On update and patch: both as they would be stored, with what the client left out carried over.
 pub fn validate_update(new: &Value, old: &Value) -> FieldErrors {
     let mut out = FieldErrors::new();
     if is_deleting(old) {
