@@ -114,7 +114,7 @@ impl Compiler {
 
     fn compile(&self, machine: &Machine, digest: &str, bytes: &[u8]) -> Result<Program, String> {
         let started = std::time::Instant::now();
-        let describe = |error: wasmtime::Error| format!("failed to compile: {error:#}");
+        let describe = |error: wasmtime::Error| format!("{error:#}");
         let (program, serialized) = self.pool()?.install(|| {
             if wasmparser::Parser::is_component(bytes) {
                 let component = Component::from_binary(&machine.engine, bytes).map_err(describe)?;

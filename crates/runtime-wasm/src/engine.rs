@@ -26,6 +26,8 @@ const MAPS_PER_INSTANCE: usize = 5;
 const KEEP_RESIDENT_BYTES: usize = 64 << 10;
 /// Idle slots that keep their pages: bounds what a burst leaves behind (100 × 64 KiB).
 const WARM_SLOTS_MAX: u32 = 100;
+/// Large programs have tables of tens of thousands of functions; this is address space as well (800 KB each).
+const TABLE_ELEMENTS_MAX: usize = 100_000;
 /// A component may hold several core instances, memories and tables (Go: 4 to 5).
 const CORE_INSTANCES_PER_CONTAINER: usize = 4;
 
@@ -83,6 +85,7 @@ fn pooling(instances: usize, pagemap_scan: Enabled) -> PoolingAllocationConfig {
         .total_tables(count(CORE_INSTANCES_PER_CONTAINER))
         .total_stacks(count(1))
         .total_gc_heaps(count(1).min(1000))
+        .table_elements(TABLE_ELEMENTS_MAX)
         .max_memories_per_module(4)
         .max_tables_per_module(8)
         .max_unused_warm_slots(WARM_SLOTS_MAX)

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use skiff_runtime::{Error, Image, ImageKind, Result, reference, reference::Reference};
@@ -31,6 +31,8 @@ pub struct RunConfig {
 pub struct Content {
     /// The image's id: the manifest's digest, or the module's own if it came without one.
     pub id: String,
+    /// What it can be named by: its manifest's digest and those of the indexes that led to it.
+    pub digests: Vec<String>,
     pub module: Vec<u8>,
     pub run: RunConfig,
 }
@@ -44,6 +46,8 @@ pub struct Record {
     pub tags: Vec<String>,
     /// `REPOSITORY@DIGEST`.
     pub digests: Vec<String>,
+    /// Those of them that it was asked for by: they keep it here as a tag does.
+    pub pinned: Vec<String>,
     pub run: RunConfig,
 }
 
@@ -104,30 +108,51 @@ impl Images {
         write_atomically(&path, &[bytes])
     }
 
-    /// Names an image. A tag moves from the image that had it before. Gives modules that no image holds any more.
+    /// Keeps an image and names it. Gives modules that no image holds any more.
     pub fn add(&self, name: &Reference, content: &Content, module: &str) -> std::io::Result<(Image, Vec<String>)> {
-        let mut index = self.index.lock();
-        let tag = name.tagged();
-        if let Some(tag) = &tag {
-            index.untag(tag);
-        }
-        let record = index.images.entry(content.id.clone()).or_insert_with(|| Record {
+        let record = Record {
             module: module.to_owned(),
             size_bytes: content.module.len() as u64,
             tags: Vec::new(),
             digests: Vec::new(),
+            pinned: Vec::new(),
             run: content.run.clone(),
-        });
-        record.tags.extend(tag);
-        let digest = format!("{}@{}", name.repository(), content.id);
-        if !record.digests.contains(&digest) {
-            record.digests.push(digest);
+        };
+        let mut index = self.index.lock();
+        // Another image with this module may have gone since it was kept.
+        self.keep(module, &content.module)?;
+        index.images.entry(content.id.clone()).or_insert(record);
+        self.commit(index, name, &content.id, &content.digests)
+    }
+
+    /// Names an image that is here already; `None` if it has gone.
+    pub fn name(
+        &self,
+        name: &Reference,
+        id: &str,
+        digests: &[String],
+    ) -> std::io::Result<Option<(Image, Vec<String>)>> {
+        let index = self.index.lock();
+        if !index.images.contains_key(id) {
+            return Ok(None);
         }
-        let image = describe(&content.id, record);
-        let gone = index.sweep(Some(&content.id));
+        self.commit(index, name, id, digests).map(Some)
+    }
+
+    fn commit(
+        &self,
+        mut index: MutexGuard<'_, Index>,
+        name: &Reference,
+        id: &str,
+        digests: &[String],
+    ) -> std::io::Result<(Image, Vec<String>)> {
+        index.label(name, id, digests);
+        let gone = index.sweep();
+        let image = index.images.get(id).map(|record| describe(id, record));
         self.save(&index)?;
         drop(index);
         self.delete(&gone);
+        let image = image.ok_or_else(|| std::io::Error::other("an image was named and yet is gone"))?;
         Ok((image, gone))
     }
 
@@ -135,24 +160,15 @@ impl Images {
     pub fn remove(&self, name: &str) -> Result<Vec<String>> {
         let mut index = self.index.lock();
         let Some(id) = index.find(name)? else { return Ok(Vec::new()) };
-        let gone = if reference::digest_valid(name) {
-            let record = index.images.remove(&id);
-            record.map(|record| record.module).into_iter().filter(|module| !index.holds(module)).collect()
-        } else {
-            let parsed = Reference::parse(name)?;
-            match (parsed.digest.is_none(), parsed.tagged()) {
-                (true, Some(tag)) => index.untag(&tag),
-                _ => {
-                    let digest = format!("{}@{id}", parsed.repository());
-                    if let Some(record) = index.images.get_mut(&id) {
-                        record.digests.retain(|other| *other != digest);
-                        let prefix = format!("{}:", parsed.repository());
-                        record.tags.retain(|tag| !tag.starts_with(&prefix));
-                    }
-                }
+        if reference::digest_valid(name) {
+            if let Some(record) = index.images.get_mut(&id) {
+                record.tags.clear();
+                record.pinned.clear();
             }
-            index.sweep(None)
-        };
+        } else {
+            index.unlabel(&Reference::parse(name)?, &id);
+        }
+        let gone = index.sweep();
         self.save(&index).map_err(|error| Error::Internal(format!("failed to write the image index: {error}")))?;
         drop(index);
         self.delete(&gone);
@@ -194,27 +210,54 @@ impl Index {
         Ok(found.map(|(id, _)| id.clone()))
     }
 
-    fn untag(&mut self, tag: &str) {
+    /// Gives the image the name. A tag moves from the image that had it before.
+    fn label(&mut self, name: &Reference, id: &str, digests: &[String]) {
+        let tag = name.tagged().filter(|_| name.digest.is_none());
         for record in self.images.values_mut() {
-            record.tags.retain(|other| other != tag);
+            record.tags.retain(|other| Some(other) != tag.as_ref());
+        }
+        let Some(record) = self.images.get_mut(id) else { return };
+        record.tags.extend(tag);
+        let pinned = name.digest.iter();
+        for digest in digests.iter().chain(pinned.clone()) {
+            let digest = format!("{}@{digest}", name.repository());
+            if !record.digests.contains(&digest) {
+                record.digests.push(digest);
+            }
+        }
+        for digest in pinned {
+            let digest = format!("{}@{digest}", name.repository());
+            if !record.pinned.contains(&digest) {
+                record.pinned.push(digest);
+            }
         }
     }
 
-    fn holds(&self, module: &str) -> bool {
-        self.images.values().any(|record| record.module == module)
+    fn unlabel(&mut self, name: &Reference, id: &str) {
+        let Some(record) = self.images.get_mut(id) else { return };
+        match &name.digest {
+            Some(digest) => {
+                let digest = format!("{}@{digest}", name.repository());
+                record.pinned.retain(|other| *other != digest);
+                // A name by digest stands for all tags of that repository.
+                let prefix = format!("{}:", name.repository());
+                record.tags.retain(|tag| !tag.starts_with(&prefix));
+            }
+            None => record.tags.retain(|other| Some(other) != name.tagged().as_ref()),
+        }
     }
 
-    /// Drops images without a tag (but `keep`, and those named by digest only since they came that way).
-    fn sweep(&mut self, keep: Option<&str>) -> Vec<String> {
+    /// Drops images that nothing names. Gives modules that no image holds any more.
+    fn sweep(&mut self) -> Vec<String> {
         let mut dropped = Vec::new();
-        self.images.retain(|id, record| {
-            let stays = !record.tags.is_empty() || keep == Some(id);
-            if !stays {
+        self.images.retain(|_, record| {
+            let named = !record.tags.is_empty() || !record.pinned.is_empty();
+            if !named {
                 dropped.push(record.module.clone());
             }
-            stays
+            named
         });
-        dropped.retain(|module| !self.holds(module));
+        dropped.retain(|module| !self.images.values().any(|record| record.module == *module));
         dropped
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! A guest cannot catch signals: asked to stop, it ends at once with 143 (128 + SIGTERM); with no grace, 137.
 
+mod artefact;
 mod compile;
 mod config;
 mod engine;
@@ -13,11 +14,13 @@ mod files;
 mod guest;
 mod images;
 mod lanes;
+mod layout;
 mod limits;
 mod log;
 mod module;
 mod process;
 mod program;
+mod registry;
 mod runtime;
 mod stdio;
 

@@ -1,6 +1,7 @@
 //! The runtime itself: the contract's verbs, each a few steps over the other modules.
 
 use std::{
+    collections::HashMap,
     path::PathBuf,
     sync::{
         Arc, OnceLock,
@@ -11,6 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures::{FutureExt as _, stream::BoxStream};
+use parking_lot::Mutex;
 use skiff_runtime::{
     Capabilities, ContainerConfig, ContainerId, ContainerState, ContainerStats, ContainerStatus, Credentials, Error,
     Exit, Image, ImageSource, Result, Runtime, RuntimeEvent, Sandbox, SandboxConfig,
@@ -27,11 +29,13 @@ use crate::{
     guest::{self, Launch},
     images::{self, Content, Images, RunConfig},
     lanes::{Bucket, Lanes, Metered},
+    layout,
     limits::{Budget, Usage},
     log::Log,
     module,
     process::{self, Process},
     program::Machine,
+    registry,
 };
 
 /// The engine says its version nowhere; a test compares this with Cargo.lock.
@@ -71,10 +75,15 @@ struct Shared {
     compiler: Arc<Compiler>,
     machine: OnceLock<Result<Started>>,
     budget: Arc<Budget>,
+    pulls: Mutex<HashMap<PullKey, Pull>>,
     /// Containers that hold an instance.
     alive: AtomicUsize,
     closed: AtomicBool,
 }
+
+/// The canonical reference, and the user's name and password.
+type PullKey = (String, (String, String));
+type Pull = futures::future::Shared<futures::future::BoxFuture<'static, Result<Image>>>;
 
 /// What is made when the first image or container needs it (or in the background before).
 #[derive(Clone)]
@@ -118,6 +127,7 @@ impl WasmRuntime {
             compiler,
             machine: OnceLock::new(),
             budget,
+            pulls: Mutex::default(),
             alive: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
         });
@@ -189,12 +199,52 @@ impl Shared {
         let shared = self.clone();
         blocking(move || {
             let (image, gone) = shared.images.add(&name, &content, &module).map_err(disk)?;
-            for module in gone {
-                shared.compiler.forget(Some(&machine), &module);
-            }
+            shared.forget(gone);
             Ok(image)
         })
         .await
+    }
+
+    /// Concurrent pulls of one reference with the same credentials share one.
+    async fn pull_shared(self: &Arc<Self>, name: Reference, credentials: Option<Credentials>) -> Result<Image> {
+        let user = credentials.as_ref().map(|c| (c.username.clone(), c.password.clone())).unwrap_or_default();
+        let key = (name.to_string(), user);
+        let pull = {
+            let mut pulls = self.pulls.lock();
+            // One that has ended is nobody's to share: the tag may have moved since.
+            pulls.retain(|_, pull| pull.peek().is_none());
+            let shared = self.clone();
+            let start = || async move { shared.pull(name, credentials).await }.boxed().shared();
+            pulls.entry(key).or_insert_with(start).clone()
+        };
+        pull.await
+    }
+
+    async fn pull(self: Arc<Self>, name: Reference, credentials: Option<Credentials>) -> Result<Image> {
+        let known = |id: &str| matches!(self.images.find(id), Ok(Some(_)));
+        let pulled = registry::pull(&self.config.registry, &name, credentials, known).await;
+        let image = name.to_string();
+        match pulled {
+            Ok(registry::Pulled::New(content)) => self.admit(name, content).await,
+            Ok(registry::Pulled::Known { id, digests }) => {
+                let shared = self.clone();
+                let named = blocking(move || shared.images.name(&name, &id, &digests).map_err(disk)).await?;
+                let gone_meanwhile =
+                    || Error::ImagePull { image, reason: "it was removed while it was pulled".to_owned() };
+                let (image, gone) = named.ok_or_else(gone_meanwhile)?;
+                self.forget(gone);
+                Ok(image)
+            }
+            Err(registry::Failure::Pull(reason)) => Err(Error::ImagePull { image, reason }),
+            Err(registry::Failure::Unusable(reason)) => Err(Error::ImageUnusable { image, reason }),
+        }
+    }
+
+    fn forget(&self, modules: Vec<String>) {
+        let machine = self.machine.get().and_then(|started| started.as_ref().ok()).map(|started| &*started.machine);
+        for module in modules {
+            self.compiler.forget(machine, &module);
+        }
     }
 
     fn end(&self, container: &Container<Process>, exit: Exit) {
@@ -388,8 +438,8 @@ impl Runtime for WasmRuntime {
             working_dir: config.working_dir.clone().or_else(|| working_dir.clone()),
             root: shared.containers_directory().join(unique()),
             usage: Arc::new(Usage::default()),
-            log: parking_lot::Mutex::default(),
-            kill: parking_lot::Mutex::default(),
+            log: Mutex::default(),
+            kill: Mutex::default(),
         };
         Ok(shared.ledger.create(sandbox, config, process)?.id.clone())
     }
@@ -430,22 +480,27 @@ impl Runtime for WasmRuntime {
         Ok(self.shared.images.find(reference)?.map(|(id, record)| images::describe(&id, &record)))
     }
 
-    async fn pull_image(&self, reference: &str, _credentials: Option<Credentials>) -> Result<Image> {
+    async fn pull_image(&self, reference: &str, credentials: Option<Credentials>) -> Result<Image> {
         let name = Reference::parse(reference)?;
-        Err(Error::ImagePull { image: name.to_string(), reason: "registries are not reached yet".to_owned() })
+        self.shared.pull_shared(name, credentials).await
     }
 
     async fn load_image(&self, reference: &str, source: ImageSource) -> Result<Image> {
         let name = Reference::parse(reference)?;
+        if name.digest.is_some() {
+            return Err(Error::Invalid(format!("{reference:?}: what is loaded is named by a tag, not by a digest")));
+        }
         let image = name.to_string();
+        let runtime = tokio::runtime::Handle::current();
         let content = blocking(move || {
             let unusable = |reason| Error::ImageUnusable { image, reason };
             match source {
                 ImageSource::Module(bytes) => {
                     let module = module::read(&bytes).map_err(unusable)?;
-                    Ok(Content { id: images::digest(&module), module, run: RunConfig::default() })
+                    let id = images::digest(&module);
+                    Ok(Content { digests: vec![id.clone()], id, module, run: RunConfig::default() })
                 }
-                ImageSource::OciLayoutTar(_) => Err(unusable("layouts are not read yet".to_owned())),
+                ImageSource::OciLayoutTar(bytes) => runtime.block_on(layout::read(&bytes)).map_err(unusable),
             }
         })
         .await?;
@@ -459,10 +514,7 @@ impl Runtime for WasmRuntime {
     async fn remove_image(&self, reference: &str) -> Result<()> {
         let (shared, reference) = (self.shared.clone(), reference.to_owned());
         blocking(move || {
-            let machine = shared.machine.get().and_then(|started| started.as_ref().ok()).map(|s| s.machine.clone());
-            for module in shared.images.remove(&reference)? {
-                shared.compiler.forget(machine.as_deref(), &module);
-            }
+            shared.forget(shared.images.remove(&reference)?);
             Ok(())
         })
         .await
