@@ -108,7 +108,7 @@ async fn layouts_of_every_kind_run() {
         let mut blobs = Blobs::default();
         let manifest = blobs.manifest(config, &layers);
         let reference = format!("localhost/layout:{index}");
-        let image = node.runtime.load_image(&reference, blobs.layout(&[manifest.clone()])).await.unwrap();
+        let image = node.runtime.load_image(&reference, blobs.layout(std::slice::from_ref(&manifest))).await.unwrap();
         assert_eq!(image.id, manifest["digest"].as_str().unwrap());
         let mut run = node.start(&reference, |_| {}).await;
         assert_eq!(run.exit().await.code, 0, "row {index}");
@@ -225,8 +225,7 @@ impl Registry {
 
 fn answer(blobs: &Blobs, tags: &HashMap<String, String>, password: Option<&str>, head: &str, path: &str) -> Vec<u8> {
     let allowed = password.is_none_or(|password| {
-        let encoded =
-            head.lines().find_map(|line| line.to_ascii_lowercase().starts_with("authorization:").then_some(line));
+        let encoded = head.lines().find(|line| line.to_ascii_lowercase().starts_with("authorization:"));
         encoded.is_some_and(|line| line.ends_with(password))
     });
     let name = path.rsplit('/').next().unwrap_or_default();
