@@ -1,11 +1,13 @@
 //! Measures the store on a directory: `cargo run --release -p skiff-store-redb --example throughput -- [DIR]`.
 //!
-//! Creates by one writer and by 16, a list of 5,000 objects, an open with 100,000 objects.
+//! Creates by one writer, by 16 and by 64, the same with watchers, a list of 5,000 objects, an open with 100,000
+//! objects.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a tool for developers")]
 
 use std::{ops::Bound, path::PathBuf, sync::Arc, time::Instant};
 
+use futures::StreamExt;
 use skiff_store::{Draft, Expect, Key, ListRequest, Op, Store, Transaction};
 use skiff_store_redb::{Options, RedbStore};
 
@@ -15,13 +17,13 @@ fn create(kind: &str, n: usize) -> Transaction {
     Transaction { expect: vec![(key.clone(), Expect::Absent)], ops: vec![Op::Put(key, draft)] }
 }
 
-async fn creates(store: &Arc<RedbStore>, writers: usize, each: usize) {
+async fn creates(store: &Arc<RedbStore>, what: &str, writers: usize, each: usize) {
     let begin = Instant::now();
     let writer = |w: usize| {
-        let store = store.clone();
+        let (store, kind) = (store.clone(), format!("configmaps{what}"));
         async move {
             for n in 0..each {
-                store.transact(create(&format!("configmaps{writers}"), w * each + n)).await.unwrap();
+                store.transact(create(&kind, w * each + n)).await.unwrap();
             }
         }
     };
@@ -30,7 +32,7 @@ async fn creates(store: &Arc<RedbStore>, writers: usize, each: usize) {
         task.await.unwrap();
     }
     let seconds = begin.elapsed().as_secs_f64();
-    println!("{writers:3} writers: {:7.0} creates/s", (writers * each) as f64 / seconds);
+    println!("{what:>4} writers: {:7.0} creates/s", (writers * each) as f64 / seconds);
 }
 
 #[tokio::main]
@@ -38,9 +40,21 @@ async fn main() {
     let dir = std::env::args().nth(1).map_or_else(|| std::env::temp_dir().join("skiff-throughput"), PathBuf::from);
     let _ = std::fs::remove_dir_all(&dir);
     let store = Arc::new(RedbStore::open(&dir, Options::default()).unwrap());
-    creates(&store, 1, 500).await;
-    creates(&store, 16, 500).await;
-    creates(&store, 64, 500).await;
+    creates(&store, "1", 1, 500).await;
+    creates(&store, "16", 16, 500).await;
+    creates(&store, "64", 64, 500).await;
+
+    // As on a busy cluster: 20 watch a kind, 500 one object each.
+    let prefixes = (0..20).map(|_| "core/configmaps16w/".to_owned());
+    let prefixes = prefixes.chain((0..500).map(|n| format!("core/configmaps16w/default/object-{n:06}")));
+    let watchers: Vec<_> = prefixes
+        .map(|prefix| {
+            let mut watch = store.watch(Key::new(prefix), store.revision()).unwrap();
+            tokio::spawn(async move { while watch.next().await.is_some_and(|item| item.is_ok()) {} })
+        })
+        .collect();
+    creates(&store, "16w", 16, 500).await;
+    watchers.iter().for_each(tokio::task::JoinHandle::abort);
 
     for batch in 0..100 {
         let ops = (0..1000).map(|n| create("pods", batch * 1000 + n).ops.remove(0)).collect();
@@ -50,7 +64,7 @@ async fn main() {
     let begin = Instant::now();
     assert_eq!(store.list(list(5000)).await.unwrap().entries.len(), 5000);
     println!("list of 5,000 (of 100,000): {:?}", begin.elapsed());
-    creates(&store, 17, 500).await;
+    creates(&store, "16+", 16, 500).await;
 
     let mut store = store;
     let total = store.count(&Key::new(""));

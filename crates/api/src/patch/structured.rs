@@ -49,6 +49,10 @@ fn is_struct_field(schema: Option<&Schema>, name: &str) -> bool {
     schema.is_some_and(|s| matches!(s.shape(), Shape::Object(_)) && s.field(name).is_some())
 }
 
+fn field_element(name: &str) -> String {
+    ["f:", name].concat()
+}
+
 /// `k:{"containerPort":80,"protocol":"TCP"}`.
 ///
 /// # Errors
@@ -116,9 +120,10 @@ impl Delta {
     /// A container that came or went is a member itself.
     fn mark(&mut self, came: bool, went: bool) {
         let mark = |side: &mut Option<Fields>| {
-            let mut node = Value::Object(side.take().unwrap_or_default());
-            set_member(&mut node, true);
-            *side = node.as_object().cloned();
+            let children = side.get_or_insert_default();
+            if !children.is_empty() {
+                children.insert(".".to_owned(), leaf());
+            }
         };
         if came {
             mark(&mut self.changed);
@@ -144,7 +149,7 @@ pub fn compare(schema: &Schema, old: Option<&Value>, new: &Value) -> Delta {
                 &UNOWNED_METADATA,
                 |name, old, new| {
                     below.put(
-                        || format!("f:{name}"),
+                        || field_element(name),
                         compare_values(field.and_then(|f| f.field(name)), old, new, false),
                     );
                 },
@@ -153,7 +158,7 @@ pub fn compare(schema: &Schema, old: Option<&Value>, new: &Value) -> Delta {
         } else {
             compare_values(field, old, new, ALWAYS_THERE.contains(&name))
         };
-        delta.put(|| format!("f:{name}"), below);
+        delta.put(|| field_element(name), below);
     });
     delta
 }
@@ -176,7 +181,8 @@ fn each_field<'v>(
 
 fn compare_values(schema: Option<&Schema>, old: Option<&Value>, new: Option<&Value>, always_there: bool) -> Delta {
     let (old, new) = (old.filter(|v| !v.is_null()), new.filter(|v| !v.is_null()));
-    let Some(sample) = new.or(old) else { return Delta::default() };
+    // Most of an object is as it was, and equality needs no schema.
+    let Some(sample) = new.or(old).filter(|_| old != new) else { return Delta::default() };
     let form = form(schema, sample);
     let is_empty = |v: Option<&Value>| match v {
         None => true,
@@ -206,16 +212,13 @@ fn compare_objects(schema: Option<&Schema>, old: Option<&Value>, new: Option<&Va
     each_field(old.and_then(Value::as_object), new.and_then(Value::as_object), &[], |name, old, new| {
         let always_there = ALWAYS_THERE.contains(&name) && is_struct_field(schema, name);
         let below = compare_values(schema.and_then(|s| s.field(name)), old, new, always_there);
-        delta.put(|| format!("f:{name}"), below);
+        delta.put(|| field_element(name), below);
     });
     delta
 }
 
 /// `None`: an item has no key, or two have the same; then the list counts as a whole.
 fn compare_lists(form: &Form, schema: Option<&Schema>, old: Option<&Value>, new: Option<&Value>) -> Option<Delta> {
-    if old.is_some() && old == new {
-        return Some(Delta::default());
-    }
     let (old, new) = (by_element(form, schema, old)?, by_element(form, schema, new)?);
     let find = |list: &[(String, &Value)], key: &str| list.iter().position(|(k, _)| k == key);
     let items = schema.and_then(Schema::items);
@@ -268,7 +271,7 @@ fn node_of(schema: Option<&Schema>, value: &Value, path: &mut String) -> Result<
                     if !is_struct_field(schema, name) {
                         set_member(&mut below, true);
                     }
-                    node.insert(format!("f:{name}"), below);
+                    node.insert(field_element(name), below);
                 }
             }
             Ok(Some(Value::Object(node)))
@@ -364,7 +367,7 @@ pub fn prune(schema: Option<&Schema>, value: &mut Value, last: &Fields, owned: &
     let below = |key: &str| child(owned, key).unwrap_or(&nothing);
     match value {
         Value::Object(fields) if matches!(form, Form::Object) => fields.retain(|name, value| {
-            let key = format!("f:{name}");
+            let key = field_element(name);
             let Some(node) = last.get(&key) else { return true };
             // To own a struct's field is to own the way to it.
             let counts = |node: &Value| is_struct_field(schema, name) || is_member(node);
@@ -394,11 +397,11 @@ pub fn prune(schema: Option<&Schema>, value: &mut Value, last: &Fields, owned: &
 /// Takes what nobody owns out of a set.
 pub fn strip(fields: &mut Fields) {
     for name in UNOWNED {
-        fields.remove(&format!("f:{name}"));
+        fields.remove(&field_element(name));
     }
     let Some(Value::Object(metadata)) = fields.get_mut("f:metadata") else { return };
     for name in UNOWNED_METADATA {
-        metadata.remove(&format!("f:{name}"));
+        metadata.remove(&field_element(name));
     }
     metadata.remove(".");
     if metadata.is_empty() {
