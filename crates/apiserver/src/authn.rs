@@ -1,10 +1,10 @@
 //! Who asks: a client certificate, a bearer token, an identity given by this process, or nobody.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use skiff_api::Status;
 use tokio_util::sync::CancellationToken;
 
-use crate::{server::ApiServer, service_accounts};
+use crate::{authz, server::ApiServer, service_accounts};
 
 /// A user and the groups it is in.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -76,13 +76,18 @@ impl Caller {
 }
 
 /// # Errors
-/// 401 for a token that is not known: only a request without any credential is anonymous.
+/// 401 for a token that is not known: only a request without any credential is anonymous. 403 when the user asks to
+/// act as somebody else and may not.
 pub(crate) fn authenticate(api: &ApiServer, caller: &Caller, headers: &HeaderMap) -> Result<UserInfo, Status> {
-    match caller {
-        Caller::InProcess(user) => return Ok(user.clone().authenticated()),
-        Caller::Network { certificate: Some(user), .. } => return Ok(user.clone().authenticated()),
-        Caller::Network { certificate: None, .. } => {}
-    }
+    let user = match caller {
+        Caller::InProcess(user) => user.clone().authenticated(),
+        Caller::Network { certificate: Some(user), .. } => user.clone().authenticated(),
+        Caller::Network { certificate: None, .. } => of_header(api, headers)?,
+    };
+    impersonate(user, headers)
+}
+
+fn of_header(api: &ApiServer, headers: &HeaderMap) -> Result<UserInfo, Status> {
     let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(UserInfo::anonymous()) };
     let text = value.to_str().map_err(|_| Status::unauthorized())?;
     let Some((scheme, token)) = text.split_once(' ') else { return Err(Status::unauthorized()) };
@@ -90,6 +95,27 @@ pub(crate) fn authenticate(api: &ApiServer, caller: &Caller, headers: &HeaderMap
         return Err(Status::unauthorized());
     }
     user_of_token(api, token.trim(), &[]).ok_or_else(Status::unauthorized)
+}
+
+/// `Impersonate-User` and `Impersonate-Group`: whoever may do everything may also do less.
+fn impersonate(user: UserInfo, headers: &HeaderMap) -> Result<UserInfo, Status> {
+    let text = |value: &HeaderValue| value.to_str().map(str::to_owned).map_err(|_| Status::bad_request("not ASCII"));
+    let groups = headers.get_all("impersonate-group").iter().map(text).collect::<Result<Vec<_>, _>>()?;
+    let Some(name) = headers.get("impersonate-user").map(text).transpose()? else {
+        if groups.is_empty() {
+            return Ok(user);
+        }
+        return Err(Status::bad_request("requested groups without impersonating a user"));
+    };
+    if !authz::is_privileged(&user) {
+        let message = format!(
+            "users {name:?} is forbidden: User {:?} cannot impersonate resource \"users\" in API group \"\" at the \
+             cluster scope",
+            user.name
+        );
+        return Err(Status::new(403, "Forbidden", message));
+    }
+    Ok(UserInfo { name, groups }.authenticated())
 }
 
 /// The user of a bearer token that this server accepts, for one of these audiences (none: for this server).

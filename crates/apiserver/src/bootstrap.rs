@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use http::{Request, header};
+use futures::future::try_join_all;
+use http::{Request, StatusCode, header};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::{authn::UserInfo, server::ApiServer};
+use crate::{authn::UserInfo, expiry::Expiry, server::ApiServer};
 
 /// What is needed at the start could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -60,27 +61,30 @@ impl ApiServer {
     /// When the store refuses a write.
     pub async fn bootstrap(self: &Arc<Self>) -> Result<(), BootstrapError> {
         self.start_background();
-        for name in NAMESPACES {
+        // At the same time, so that a durable store writes them to the disk together; first what holds the rest.
+        let namespaces = NAMESPACES.iter().map(|name| {
             let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
-            self.ensure("/api/v1/namespaces", &object).await?;
-        }
-        for (name, value, description) in PRIORITY_CLASSES {
+            self.ensure("/api/v1/namespaces", object)
+        });
+        try_join_all(namespaces).await?;
+        let mut rest = vec![("/api/v1/namespaces/default/services", self.kubernetes_service())];
+        rest.extend(PRIORITY_CLASSES.iter().map(|(name, value, description)| {
             let object = json!({
                 "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": { "name": name },
                 "value": value, "description": description,
             });
-            self.ensure("/apis/scheduling.k8s.io/v1/priorityclasses", &object).await?;
-        }
-        for (name, handler) in RUNTIME_CLASSES {
+            ("/apis/scheduling.k8s.io/v1/priorityclasses", object)
+        }));
+        rest.extend(RUNTIME_CLASSES.iter().map(|(name, handler)| {
             let object = json!({
                 "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": { "name": name },
                 "handler": handler,
             });
-            self.ensure("/apis/node.k8s.io/v1/runtimeclasses", &object).await?;
-        }
-        self.ensure("/api/v1/namespaces/default/services", &self.kubernetes_service()).await?;
+            ("/apis/node.k8s.io/v1/runtimeclasses", object)
+        }));
+        try_join_all(rest.into_iter().map(|(path, object)| self.ensure(path, object))).await?;
         if let Some(slice) = self.kubernetes_endpoints() {
-            self.ensure("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", &slice).await?;
+            self.apply("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes", &slice).await?;
         }
         Ok(())
     }
@@ -89,6 +93,10 @@ impl ApiServer {
         if let Some(classes) = self.registry.find("scheduling.k8s.io", "v1", "priorityclasses") {
             let (store, shutdown) = (self.store.clone(), self.shutdown.clone());
             self.tasks.spawn(self.default_priority.clone().follow(store, classes.prefix(None), shutdown));
+        }
+        if let Some(events) = self.registry.find("", "v1", "events") {
+            let (store, shutdown) = (self.store.clone(), self.shutdown.clone());
+            self.tasks.spawn(Expiry { store, events, keep: self.event_ttl, shutdown }.run());
         }
         let (store, shutdown) = (self.store.clone(), self.shutdown.clone());
         self.tasks.spawn(async move {
@@ -131,16 +139,28 @@ impl ApiServer {
     }
 
     /// Creates an object unless it is there.
-    async fn ensure(self: &Arc<Self>, path: &str, object: &Value) -> Result<(), BootstrapError> {
+    async fn ensure(self: &Arc<Self>, path: &str, object: Value) -> Result<(), BootstrapError> {
+        self.send(Request::post(path).header(header::CONTENT_TYPE, "application/json"), path, &object).await
+    }
+
+    /// Makes an object be as it must be now: the address of this server changes from start to start.
+    async fn apply(self: &Arc<Self>, path: &str, object: &Value) -> Result<(), BootstrapError> {
+        let uri = format!("{path}?fieldManager={AGENT}&force=true");
+        self.send(Request::patch(uri).header(header::CONTENT_TYPE, "application/apply-patch+yaml"), path, object).await
+    }
+
+    async fn send(
+        self: &Arc<Self>,
+        request: http::request::Builder,
+        path: &str,
+        object: &Value,
+    ) -> Result<(), BootstrapError> {
         let failed = |message: String| BootstrapError { path: path.to_owned(), message };
-        let request = Request::post(path)
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(header::USER_AGENT, "skiff-apiserver")
-            .body(Body::from(object.to_string()))
-            .map_err(|e| failed(e.to_string()))?;
+        let request = request.header(header::USER_AGENT, AGENT).body(Body::from(object.to_string()));
         let service = self.service(UserInfo::new("system:apiserver", &["system:masters"]));
-        let answer = service.oneshot(request).await.unwrap_or_else(|never| match never {});
-        if answer.status().is_success() || answer.status() == http::StatusCode::CONFLICT {
+        let answer = service.oneshot(request.map_err(|e| failed(e.to_string()))?).await;
+        let answer = answer.unwrap_or_else(|never| match never {});
+        if answer.status().is_success() || answer.status() == StatusCode::CONFLICT {
             return Ok(());
         }
         let bytes = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap_or_default();
@@ -148,6 +168,9 @@ impl ApiServer {
         Err(failed(status["message"].as_str().unwrap_or("the answer is not a status").to_owned()))
     }
 }
+
+/// Who owns the fields that are written here.
+const AGENT: &str = "skiff-apiserver";
 
 /// How often an idle watch is told how far it has come.
 const BOOKMARK_EVERY: std::time::Duration = std::time::Duration::from_secs(60);

@@ -68,14 +68,18 @@ pub(crate) fn swap_envelope(bytes: &Bytes, from: &str, to: &str) -> Bytes {
 
 /// Stored bytes with another revision: what a watcher is told when an object leaves its selector.
 pub(crate) fn with_revision(bytes: &Bytes, envelope: &str, revision: Revision) -> Bytes {
+    redraft(bytes, envelope).fill(revision)
+}
+
+/// Stored bytes with a hole where their revision was.
+pub(crate) fn redraft(bytes: &Bytes, envelope: &str) -> Draft {
     let at = envelope.len() + BEFORE_REVISION.len();
-    let Some(rest) = bytes.get(at..) else { return bytes.clone() };
+    let Some(rest) = bytes.get(at..) else { return Draft { bytes: bytes.clone(), revision_at: None } };
     let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
-    let mut out = Vec::with_capacity(bytes.len() + 4);
+    let mut out = Vec::with_capacity(bytes.len());
     out.extend_from_slice(&bytes[..at]);
-    out.extend_from_slice(revision.to_string().as_bytes());
     out.extend_from_slice(&rest[digits..]);
-    out.into()
+    Draft { bytes: out.into(), revision_at: Some(at) }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The Kubernetes API server: pipeline, registry, HTTP, TLS, authentication.
 //!
 //! Read `pipeline.rs` first: the way of every request is on that page. What must stay true:
-//! - nothing but the pipeline writes to the store, and only this crate holds one;
+//! - nothing but the pipeline (and the end of events, `expiry.rs`) writes to the store, and only this crate holds one;
 //! - `http/errors.rs` is the only place that maps errors to HTTP;
 //! - an object is parsed once and serialized once per write; reads and watches copy what is stored.
 
@@ -13,6 +13,7 @@ mod clock;
 mod commit;
 mod context;
 mod encode;
+mod expiry;
 mod http;
 mod limits;
 mod metrics;

@@ -16,6 +16,8 @@ pub struct Limits {
     pub watches_max: usize,
     /// Network connections at once; further ones wait in the kernel's queue until one is free.
     pub connections_max: usize,
+    /// How long a request may take, its body included; streams aside. Then it gets 504.
+    pub request_timeout: Duration,
     /// How long a client may take to send the head of a request, and to finish the TLS handshake.
     pub header_timeout: Duration,
 }
@@ -27,6 +29,7 @@ impl Default for Limits {
             queue_wait: Duration::from_secs(15),
             watches_max: 50_000,
             connections_max: 8192,
+            request_timeout: Duration::from_secs(60),
             header_timeout: Duration::from_secs(15),
         }
     }

@@ -54,12 +54,18 @@ pub(crate) async fn run(
     record.accepted = Some(accepted);
     let options = WriteOptions::parse(&query)?;
     record.long_running = verb == Verb::Watch || target.subresource.is_some_and(verbs::is_stream);
-    let _permit = if record.long_running { None } else { Some(api.gates.request().await?) };
     let span =
         tracing::debug_span!("request", verb = verb.as_str(), kind = %target.resource.kind.kind, name = target.name());
     let closing = caller.closing(api);
     let cx = Context::new(api.clone(), user, target, verb, query, options, accepted, closing, request.headers());
-    verbs::dispatch(cx, request).instrument(span).await
+    let work = verbs::dispatch(cx, request).instrument(span);
+    if record.long_running {
+        return work.await;
+    }
+    let _permit = api.gates.request().await?;
+    let patience = api.limits.request_timeout;
+    let late = |_| Status::timeout(format!("the request did not finish within {} s", patience.as_secs()));
+    tokio::time::timeout(patience, work).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
 }
 
 /// What a write does to the object that is stored: from the present object (none: it does not exist) to the next.

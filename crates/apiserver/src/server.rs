@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
+    time::Duration,
 };
 
 use skiff_api::kinds;
@@ -32,6 +33,8 @@ pub struct ApiServerConfig {
     /// Signs and checks the tokens of ServiceAccounts; without it they are not served.
     pub token_signer: Option<TokenSigner>,
     pub limits: Limits,
+    /// How long an event is kept after its last write.
+    pub event_ttl: Duration,
     /// The address of the service `kubernetes` in the namespace `default`.
     pub service_ip: IpAddr,
     /// Where that service leads: the address and port at which clients in the cluster reach this server.
@@ -47,6 +50,7 @@ impl ApiServerConfig {
             tokens: Vec::new(),
             token_signer: None,
             limits: Limits::default(),
+            event_ttl: Duration::from_secs(3600),
             service_ip: IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1)),
             advertise: None,
         }
@@ -66,6 +70,7 @@ pub struct ApiServer {
     pub(crate) metrics: Metrics,
     pub(crate) documents: Documents,
     pub(crate) default_priority: DefaultPriority,
+    pub(crate) event_ttl: Duration,
     pub(crate) service_ip: IpAddr,
     pub(crate) advertise: Option<std::net::SocketAddr>,
     /// Ends watches and background tasks.
@@ -93,6 +98,7 @@ impl ApiServer {
             token_signer: config.token_signer,
             limits: config.limits,
             default_priority: DefaultPriority::default(),
+            event_ttl: config.event_ttl,
             service_ip: config.service_ip,
             advertise: config.advertise,
             shutdown: CancellationToken::new(),

@@ -84,6 +84,12 @@ async fn who_comes_in_is_known_by_certificate_or_token() {
     assert_eq!(code(network.with_token(Some("guess")).await).await, 401);
     assert_eq!(code(network.with_token(None).await).await, 403);
 
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {}});
+    let headers = [("impersonate-user", "bob"), ("content-type", "application/json")];
+    let answer = network.server.request(Method::POST, path, &headers, review.to_string()).await.ok();
+    assert_eq!(answer["status"]["allowed"], false);
+
     // The token of an account is good until the account is gone.
     let accounts: Api<ServiceAccount> = Api::default_namespaced(network.server.client());
     let account = serde_json::from_value(json!({"metadata": {"name": "robot"}})).unwrap();

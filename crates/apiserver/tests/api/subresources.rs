@@ -138,3 +138,32 @@ async fn questions_are_answered_by_the_rule_in_force() {
         "pods is forbidden: User \\\"bob\\\" cannot list resource \\\"pods\\\" in API group \\\"\\\" in the namespace \\\"default\\\""
     ));
 }
+
+#[tokio::test]
+async fn an_event_is_one_object_in_two_groups_and_ends() {
+    tokio::time::pause();
+    let server = Server::with(|config| config.event_ttl = std::time::Duration::from_secs(60)).await;
+    let core = "/api/v1/namespaces/default/events";
+    let event = json!({
+        "apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}, "reason": "Seen", "message": "hello",
+        "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"}, "count": 2,
+    });
+    server.post(core, &event).await.ok();
+    let other = server.get("/apis/events.k8s.io/v1/namespaces/default/events/e").await.ok();
+    assert_eq!((&other["note"], &other["regarding"]["name"]), (&json!("hello"), &json!("p")));
+    let found = server.get(&format!("{core}?fieldSelector=involvedObject.name%3Dp")).await.ok();
+    assert_eq!(found["items"].as_array().map(Vec::len), Some(1));
+    let mut watch = server
+        .watch(&format!("{core}?watch=true&resourceVersion={}", found["metadata"]["resourceVersion"].as_str().unwrap()))
+        .await;
+    tokio::time::sleep(std::time::Duration::from_secs(61)).await;
+    let (kind, gone) = loop {
+        let event = watch.next().await.unwrap();
+        if event.0 != "BOOKMARK" {
+            break event;
+        }
+    };
+    assert_eq!((kind.as_str(), &gone["metadata"]["name"]), ("DELETED", &json!("e")));
+    assert_ne!(gone["metadata"]["resourceVersion"], found["items"][0]["metadata"]["resourceVersion"]);
+    server.get(&format!("{core}/e")).await.fails(404, "NotFound");
+}
