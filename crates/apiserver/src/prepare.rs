@@ -1,7 +1,7 @@
 //! From what the client sent to what would be stored: the metadata that the server owns, and the parts of the object
 //! that this request may not touch.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use skiff_api::{FieldError, Status, kinds::Subresource, meta, patch::managed_fields};
 
 use crate::{
@@ -166,7 +166,7 @@ fn of_server(cx: &Context, stage: &mut Stage) {
             count_generation(stored.hooks.generation_of, object, old);
         }
         Part::Status => {
-            *object = with_status_of(object, old, stored);
+            keep_all_but_status(object, old, stored);
             (stored.hooks.prepare_status)(object, old);
         }
         Part::Finalize => *object = with_spec_field(object, old, "finalizers"),
@@ -213,20 +213,27 @@ fn count_generation(generation_of: Option<fn(&Value) -> Value>, object: &mut Val
     }
 }
 
-/// Only the status is written, and the metadata that upstream lets through.
-fn with_status_of(new: &mut Value, old: &Value, kind: &skiff_api::Kind) -> Value {
-    let mut out = old.clone();
-    let status = new["status"].take();
-    if let Some(map) = out.as_object_mut() {
-        set_or_remove(map, "status", Some(status));
-    }
+/// Only the status is written, and the metadata that upstream lets through. What is equal already, mostly all of the
+/// rest, is not copied.
+fn keep_all_but_status(new: &mut Value, old: &Value, kind: &skiff_api::Kind) {
     // Upstream's deployments keep their labels when their status is written.
     let through: &[&str] = match kind.plural.as_ref() {
         "deployments" => &["annotations", "finalizers", "managedFields"],
         _ => &["labels", "annotations", "finalizers", "managedFields"],
     };
-    for field in through {
-        keep_meta(&mut out, new, field);
+    keep_but(metadata_mut(new), object::metadata(old), through);
+    if let Some(map) = new.as_object_mut() {
+        keep_but(map, old.as_object(), &["metadata", "status"]);
     }
-    out
+}
+
+/// Makes every field that is not one of `through` what it was.
+fn keep_but(new: &mut Map<String, Value>, old: Option<&Map<String, Value>>, through: &[&str]) {
+    let was = |field: &str| old.and_then(|o| o.get(field));
+    new.retain(|field, _| through.contains(&field.as_str()) || was(field).is_some());
+    for (field, value) in old.into_iter().flatten() {
+        if !through.contains(&field.as_str()) && new.get(field) != Some(value) {
+            new.insert(field.clone(), value.clone());
+        }
+    }
 }

@@ -189,3 +189,56 @@ fn rest_of(path: &str, subresource: Option<&str>) -> String {
     }
     path.split_once("/proxy").map(|(_, rest)| rest.to_owned()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `PLURAL.GROUP NAMESPACE NAME SUBRESOURCE REST`, `-` for what is not there.
+    fn show(path: &str) -> String {
+        let registry = Registry::new(skiff_api::kinds::builtin());
+        match route(&registry, path) {
+            Ok(Route::Resource(t)) => format!(
+                "{} {} {} {} {}",
+                t.resource.qualified(),
+                t.namespace.as_deref().unwrap_or("-"),
+                t.name.as_deref().unwrap_or("-"),
+                t.subresource.map_or("-", |s| s.name()),
+                if t.rest.is_empty() { "-" } else { &t.rest },
+            ),
+            Ok(Route::Unknown) => "unknown".to_owned(),
+            Ok(other) => format!("{other:?}"),
+            Err(status) => status.message,
+        }
+    }
+
+    #[test]
+    fn paths_say_what_they_are_about() {
+        for (path, expected) in [
+            ("/api/v1/pods", "pods - - - -"),
+            ("/api/v1/namespaces/a/pods", "pods a - - -"),
+            ("/api/v1/namespaces/a/pods/p", "pods a p - -"),
+            ("/api/v1/namespaces/a/pods/p/log", "pods a p log -"),
+            ("/api/v1/namespaces/a", "namespaces - a - -"),
+            ("/api/v1/namespaces/a/status", "namespaces - a status -"),
+            ("/api/v1/namespaces/a/finalize", "namespaces - a finalize -"),
+            ("/api/v1/watch/namespaces/a/pods", "pods a - - -"),
+            ("/apis/apps/v1/namespaces/a/deployments/d/scale", "deployments.apps a d scale -"),
+            ("/api/v1/nodes/n/proxy/stats/summary", "nodes - n proxy /stats/summary"),
+            (
+                "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",
+                "clusterroles.rbac.authorization.k8s.io - system:node - -",
+            ),
+            ("/api/v1/pods/p", "unknown"),
+            ("/api/v1/namespaces/a/nodes", "unknown"),
+            ("/api/v1/namespaces/a/pods/p/nothing", "unknown"),
+            ("/api/v1/namespaces/a/pods/p/log/more", "unknown"),
+            ("/api/v2/pods", "unknown"),
+            ("/favicon.ico", "unknown"),
+            ("/api/v1/namespaces/%ff/pods", "the path is not valid UTF-8"),
+            ("/healthz/ping", "Health { endpoint: \"healthz\", check: Some(\"ping\") }"),
+        ] {
+            assert_eq!(show(path), expected, "{path}");
+        }
+    }
+}

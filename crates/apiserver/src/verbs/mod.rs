@@ -88,6 +88,7 @@ fn allowed(cx: &Context) -> bool {
     match cx.target.subresource {
         Some(subresource) => subresource.verbs().contains(&cx.verb.as_str()),
         None if namespaced_without_namespace && !matches!(cx.verb, Verb::List | Verb::Watch) => false,
+        None if cx.verb == Verb::Create && cx.target.name.is_some() => false,
         None => cx.kind().verbs.allows(cx.verb.as_str()),
     }
 }

@@ -10,4 +10,5 @@ mod objects;
 mod patching;
 mod subresources;
 mod support;
+mod tables;
 mod watching;

@@ -113,6 +113,8 @@ async fn what_is_not_right_gets_a_status() {
     server.get("/nowhere/at/all").await.fails(404, "NotFound");
     server.get("/api/v1/pods/p").await.fails(404, "NotFound");
     server.request(Method::POST, "/api/v1/pods", &[], "{}").await.fails(405, "MethodNotAllowed");
+    server.request(Method::POST, &format!("{CONFIG_MAPS}/a"), &[], "{}").await.fails(405, "MethodNotAllowed");
+    server.request(Method::PUT, CONFIG_MAPS, &[], "{}").await.fails(405, "MethodNotAllowed");
     server.request(Method::DELETE, "/version", &[], "").await.fails(405, "MethodNotAllowed");
     let odd = [("content-type", "text/csv")];
     server.request(Method::POST, CONFIG_MAPS, &odd, "a,b").await.fails(415, "UnsupportedMediaType");

@@ -111,7 +111,7 @@ impl Server {
         let request = Request::get(path).body(Body::empty()).unwrap();
         let response = self.send(UserInfo::admin(), request).await;
         assert_eq!(response.status(), StatusCode::OK);
-        Events { body: response.into_body().into_data_stream(), buffer: Vec::new() }
+        Events::of(response)
     }
 }
 
@@ -123,6 +123,10 @@ pub struct Events {
 }
 
 impl Events {
+    pub fn of(response: http::Response<Body>) -> Self {
+        Self { body: response.into_body().into_data_stream(), buffer: Vec::new() }
+    }
+
     /// The next event, `None` at the end of the stream.
     pub async fn next(&mut self) -> Option<(String, Value)> {
         loop {
