@@ -133,10 +133,10 @@ async fn the_go_program_runs() {
 async fn the_javascript_and_python_components_run() {
     let dir = tempfile::tempdir().unwrap();
     let js = dir.path().join("js.wasm");
-    let mut build = Command::new("npx");
-    build.args(["--no", "jco", "componentize", "greet.js", "--wit", "greet.wit", "--world-name", "greet", "--out"]);
+    let mut build = Command::new("jco");
+    build.args(["componentize", "greet.js", "--wit", "greet.wit", "--world-name", "greet", "--out"]);
     build.arg(&js).current_dir(root().join("wasm-examples/js"));
-    let js = built(&["npx", "--no", "jco", "--version"], &mut build, js);
+    let js = built(&["jco", "--version"], &mut build, js);
     let python = dir.path().join("python.wasm");
     let mut build = Command::new("componentize-py");
     build.args(["--wit-path", "wit", "--world", "greet", "componentize", "app", "-o"]).arg(&python);

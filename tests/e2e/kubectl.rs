@@ -74,7 +74,7 @@ async fn objects_are_read_in_every_form() {
     assert!(k.ok(&["get", "pod", "a", "-o", "yaml"]).await.contains("phase: Succeeded"));
     assert!(k.ok(&["get", "pod", "a", "-o", "json"]).await.contains("\"phase\": \"Succeeded\""));
     let columns = ["get", "pods", "-o", "custom-columns=N:.metadata.name,P:.status.phase"];
-    assert_eq!(k.ok(&columns).await, "N   P\na   Succeeded\nb   Succeeded\nc   Succeeded\n");
+    assert_eq!(k.ok(&columns).await, "N     P\na     Succeeded\nb     Succeeded\nc     Succeeded\n");
     assert_eq!(k.ok(&["get", "pods", "-l", "app in (a,c)", "-o", "name"]).await, "pod/a\npod/c\n");
     assert_eq!(k.ok(&["get", "pods", "--field-selector", "metadata.name=b", "-o", "name"]).await, "pod/b\n");
     assert_eq!(k.ok(&["get", "pods", "--field-selector", "status.phase=Running", "-o", "name"]).await, "");
@@ -119,10 +119,10 @@ async fn objects_are_created_and_changed() {
     k.ok_with(&["apply", "--server-side", "--force-conflicts", "-f", "-"], applied).await;
     assert_eq!(get("jsonpath={.data}").await, r#"{"b":"9","c":"3"}"#);
     let mut edit = k.command(&["edit", "cm", "c", "-n", "shop"]);
-    edit.env("KUBE_EDITOR", "sed -i s/note:.x/note:\\ y/");
+    edit.env("KUBE_EDITOR", "sed -i s/back/front/");
     let done = crate::tool::finish(edit, "").await;
     assert!(done.ok, "{}", done.stderr);
-    assert_eq!(get("jsonpath={.metadata.annotations.note}").await, "y");
+    assert_eq!(get("jsonpath={.metadata.labels.tier}").await, "front");
     k.ok(&["delete", "namespace", "shop", "--timeout=60s"]).await;
     assert!(k.fails(&["get", "ns", "shop"], "").await.contains("NotFound"));
     cluster.stop().await;

@@ -58,7 +58,8 @@ fn same_json(a: &serde_json::Value, b: &serde_json::Value, field: &str) -> bool 
             let inner = |k: &str| {
                 if matches!(k, "requests" | "limits" | "overhead" | "sizeLimit") { "quantity" } else { field }
             };
-            keys.into_iter().all(|k| same_json(&x[k.as_str()], y.get(k).unwrap_or(&Value::Null), inner(k)))
+            let at = |fields: &serde_json::Map<String, Value>, k: &str| fields.get(k).cloned().unwrap_or_default();
+            keys.into_iter().all(|k| same_json(&at(x, k), &at(y, k), inner(k)))
         }
         (Value::Array(x), Value::Array(y)) => {
             x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same_json(x, y, field))
@@ -159,7 +160,7 @@ mod tests {
         let c = template(
             r#"{"metadata":{"labels":{"app":"a"}},"spec":{"containers":[{"name":"c","resources":{"limits":{"cpu":"2"}}}]}}"#,
         );
-        assert!(same_template(&a, &b));
+        assert!(same_template(&a, &b) && same_template(&b, &a));
         assert!(!same_template(&a, &c));
     }
 }
