@@ -112,3 +112,48 @@ fn the_protobuf_form_has_every_definition() {
         assert_eq!(names, expected);
     }
 }
+
+/// A kind of a CustomResourceDefinition stands in every document like the others.
+#[test]
+fn custom_kinds_are_documented() {
+    use crate::kinds::{Kind, SchemaSource, Verbs};
+    use std::sync::Arc;
+    let raw = json!({ "type": "object", "description": "A tab.", "properties": { "spec": { "type": "object", "properties": {
+        "port": { "x-kubernetes-int-or-string": true, "anyOf": [{ "type": "integer" }, { "type": "string" }] },
+        "size": { "type": "integer", "nullable": true, "minimum": 1, "default": 2 } } } } });
+    let schema = Arc::new(crate::schema::Schema::from_crd(&raw).expect("structural"));
+    let kind = Kind {
+        group: "x.example.com".into(),
+        version: "v1".into(),
+        kind: "Tab".into(),
+        plural: "tabs".into(),
+        singular: "tab".into(),
+        namespaced: true,
+        short_names: vec!["tb".to_owned().into()],
+        categories: Vec::new(),
+        verbs: Verbs::All,
+        subresources: vec![crate::kinds::Subresource::Status].into(),
+        schema_name: "com.example.x.v1.Tab".into(),
+        schema: SchemaSource::Custom { schema, raw: Arc::new(raw) },
+        storage: ("x.example.com".into(), "tabs".into()),
+        storage_version: ("x.example.com".into(), "v1".into()),
+        hooks: &crate::Hooks::GENERIC,
+    };
+    let all = || builtin().iter().chain([&kind]);
+    let document = v3::document(all(), "x.example.com", "v1").expect("served");
+    assert_closed(&document);
+    let tab = &document["components"]["schemas"]["com.example.x.v1.Tab"];
+    assert_eq!(tab["properties"]["spec"]["properties"]["size"]["minimum"], 1);
+    assert_eq!(tab["properties"]["spec"]["properties"]["size"]["nullable"], true);
+    assert_eq!(tab["x-kubernetes-group-version-kind"][0]["kind"], "Tab");
+    let path = "/apis/x.example.com/v1/namespaces/{namespace}/tabs/{name}/status";
+    assert_eq!(document["paths"][path]["patch"]["operationId"], "patchXExampleComV1NamespacedTabStatus");
+    let document = v2::document(all());
+    assert_closed(&document);
+    let spec = &document["definitions"]["com.example.x.v1.Tab"]["properties"]["spec"]["properties"];
+    assert!(spec["size"].get("nullable").is_none() && spec["port"].get("anyOf").is_none());
+    assert!(!v2_protobuf::encode(&document).is_empty());
+    let resources = crate::discovery::resource_list(all(), "x.example.com", "v1").expect("served");
+    assert_eq!(resources["resources"][0]["shortNames"], json!(["tb"]));
+    assert_eq!(resources["resources"][1]["name"], "tabs/status");
+}
