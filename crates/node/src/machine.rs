@@ -6,8 +6,10 @@ use k8s_openapi::api::core::v1::NodeSystemInfo;
 
 /// Less available memory than this is memory pressure: the kubelet's default.
 const MEMORY_BYTES_MIN: u64 = 100 << 20;
-/// Less free disk than this share is disk pressure: the kubelet's default.
+/// Disk pressure: less free than this share, which is the kubelet's default, and less than this many bytes. A developer's
+/// large disk that is nine tenths full has room enough for modules of a few megabytes.
 const DISK_FREE_PERCENT_MIN: u64 = 10;
+const DISK_FREE_BYTES_MIN: u64 = 512 << 20;
 
 pub fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
@@ -43,9 +45,13 @@ pub fn pressure(data_dir: &Path) -> Pressure {
     let disk = disk_bytes(data_dir);
     Pressure {
         memory: memory("MemAvailable:").is_some_and(|m| m < MEMORY_BYTES_MIN),
-        disk: disk.is_some_and(|(total, free)| free < total / 100 * DISK_FREE_PERCENT_MIN),
+        disk: disk.is_some_and(|(total, free)| disk_short(total, free)),
         pids: pids_short().unwrap_or(false),
     }
+}
+
+fn disk_short(total: u64, free: u64) -> bool {
+    free < total / 100 * DISK_FREE_PERCENT_MIN && free < DISK_FREE_BYTES_MIN
 }
 
 /// Fewer than a tenth of the process ids are left.
@@ -92,5 +98,18 @@ pub fn info(runtime_version: String) -> NodeSystemInfo {
         system_uuid: machine_id.clone(),
         machine_id,
         ..NodeSystemInfo::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_disk_is_short_when_little_is_left_of_it() {
+        const GIB: u64 = 1 << 30;
+        for (total, free, expected) in [(100, 20, false), (100, 5, false), (1000, 1, false)] {
+            assert_eq!(super::disk_short(total * GIB, free * GIB), expected, "{free} of {total} GiB");
+        }
+        assert!(super::disk_short(10 * GIB, GIB / 4));
+        assert!(!super::disk_short(GIB, GIB / 4), "a small disk with a quarter free");
     }
 }
