@@ -1,6 +1,7 @@
 //! The product: the command line and the only wiring of stores, runtimes and loops ([`compose`]).
 
 pub mod apply;
+pub mod catalog;
 pub mod commands;
 pub mod compose;
 pub mod duration;
@@ -8,5 +9,8 @@ pub mod error;
 pub mod global;
 pub mod images;
 pub mod manifest;
+pub mod output;
 pub mod progress;
+pub mod server;
+pub mod session;
 pub mod table;

@@ -1,10 +1,17 @@
 //! The verbs: one file each, with its arguments and a thin `run`.
 
+pub mod apply;
 pub mod bench;
 pub mod completions;
+pub mod create;
+pub mod delete;
+pub mod describe;
+pub mod get;
 pub mod image;
+pub mod logs;
 pub mod run;
 pub mod up;
+pub mod wait;
 
 use std::process::ExitCode;
 
@@ -19,6 +26,20 @@ pub enum Command {
     Up(up::Args),
     /// Run manifests or a module to the end, in a throwaway cluster unless one is named
     Run(run::Args),
+    /// Show objects in a table, or as yaml, json, names, paths or columns
+    Get(get::Args),
+    /// Show all there is to know of objects, with their events
+    Describe(describe::Args),
+    /// Make objects be as manifests say
+    Apply(apply::Args),
+    /// Create objects from manifests or from the command line
+    Create(create::Args),
+    /// Delete objects and wait until they are gone
+    Delete(delete::Args),
+    /// Print what containers wrote
+    Logs(logs::Args),
+    /// Wait until objects have a condition or a value, or are gone
+    Wait(wait::Args),
     /// Load, pull, list and remove modules and images on the nodes
     Image(image::Args),
     /// Measure a cluster: API, pods, Jobs; this one or any other Kubernetes
@@ -34,6 +55,13 @@ impl Command {
         match self {
             Self::Up(args) => up::run(args, global).await,
             Self::Run(args) => run::run(args, global).await,
+            Self::Get(args) => get::run(args, global).await,
+            Self::Describe(args) => describe::run(args, global).await,
+            Self::Apply(args) => apply::run(args, global).await,
+            Self::Create(args) => create::run(args, global).await,
+            Self::Delete(args) => delete::run(args, global).await,
+            Self::Logs(args) => logs::run(args, global).await,
+            Self::Wait(args) => wait::run(args, global).await,
             Self::Image(args) => image::run(args, global).await,
             Self::Bench(args) => bench::run(args, global).await,
             Self::Completions(args) => completions::run(args, global),
