@@ -254,3 +254,20 @@ async fn concurrent_writes_share_a_sync() {
     let together = disk.syncs() - before;
     assert!(together <= 10 * sequential / 4, "{together} syncs for 100 writes");
 }
+
+/// Objects that are written over and over (leases, statuses) do not make the file grow.
+#[tokio::test]
+async fn the_file_does_not_grow_with_rewrites() {
+    let disk = SimDisk::default();
+    let store = RedbStore::open_disk(disk.clone(), options()).unwrap();
+    let rewrite = async |rounds: u16| {
+        for seed in 0..rounds {
+            let writes: Vec<_> = (0..20).map(|n| put(n, seed)).collect();
+            assert_eq!(write_all(&store, &writes).await.0.len(), 20);
+        }
+        disk.bytes()
+    };
+    let settled = rewrite(50).await;
+    let later = rewrite(500).await;
+    assert!(later <= 2 * settled, "from {settled} to {later} bytes");
+}

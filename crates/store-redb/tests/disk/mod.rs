@@ -53,6 +53,11 @@ impl SimDisk {
         self.0.lock().unwrap().syncs
     }
 
+    /// What the file takes.
+    pub fn bytes(&self) -> usize {
+        self.0.lock().unwrap().seen.len()
+    }
+
     /// The disk as the next boot finds it: of what was not synced, any part, in any order, the last one of each
     /// sector that survives wins.
     pub fn after_power_loss(&self, mut roll: impl FnMut(usize) -> usize) -> SimDisk {

@@ -41,10 +41,15 @@ pub(super) async fn a_start_outside_of_the_scope_is_harmless(factory: &dyn Facto
         (Bound::Excluded(key("b/b/aa")), "b=1"),
         (Bound::Included(key("c/c/c")), ""),
         (Bound::Excluded(key("b/b/b")), ""),
+        (Bound::Included(key("b/b0")), ""),
+        (Bound::Excluded(key("b/b0")), ""),
     ];
     for (bound, expected) in table {
         let listing = store.list(start(bound.clone())).await.expect("any start will do");
         assert_eq!(show(&listing), expected, "{bound:?}");
+        let single = ListRequest { start: bound.clone(), ..request("b/b/a") };
+        let expected = if expected.starts_with("a=1") { "a=1" } else { "" };
+        assert_eq!(show(&store.list(single).await.expect("any start will do")), expected, "{bound:?}");
     }
 }
 

@@ -58,8 +58,18 @@ impl State {
     }
 
     /// The objects in scope, from the start of the request on.
-    fn scope<'a>(&'a self, prefix: &'a Key, start: &Bound<Key>) -> impl Iterator<Item = (&'a Key, &'a Arc<Entry>)> {
-        self.objects.range((from(prefix, start), Bound::Unbounded)).take_while(|(key, _)| prefix.covers(key))
+    fn scope(&self, prefix: &Key, start: &Bound<Key>) -> btree_map::Range<'_, Key, Arc<Entry>> {
+        let low = from(prefix, start);
+        // Bounds, and not a look at each key: what is only counted is not touched.
+        let Some(end) = end(prefix) else { return self.objects.range((low, Bound::Unbounded)) };
+        let (single, nothing) = (prefix.is_single(), (Bound::Included(end.clone()), Bound::Excluded(end.clone())));
+        match &low {
+            Bound::Included(key) | Bound::Excluded(key) if *key > end || (*key == end && !single) => {
+                self.objects.range(nothing)
+            }
+            _ if single => self.objects.range((low, Bound::Included(end))),
+            _ => self.objects.range((low, Bound::Excluded(end))),
+        }
     }
 
     /// The keys in scope that changed after `at`, with their entries as they were then.
@@ -98,6 +108,15 @@ fn from(prefix: &Key, start: &Bound<Key>) -> Bound<Key> {
         Bound::Included(key) | Bound::Excluded(key) if key >= prefix => start.clone(),
         _ => Bound::Included(prefix.clone()),
     }
+}
+
+/// Where the scope ends: at the key itself, or before the first string that is behind all that begin with the prefix
+/// (`0` is the character after `/`). Everything has no end.
+fn end(prefix: &Key) -> Option<Key> {
+    if prefix.is_single() {
+        return Some(prefix.clone());
+    }
+    Some(Key::new(format!("{}0", prefix.as_str().strip_suffix('/')?)))
 }
 
 fn page<'a>(revision: Revision, mut all: impl Iterator<Item = &'a Arc<Entry>>, limit: usize) -> Listing {
