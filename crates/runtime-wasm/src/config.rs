@@ -6,6 +6,8 @@ use std::path::PathBuf;
 pub const MEMORY_BYTES_DEFAULT: u64 = 1 << 30;
 /// The largest module or image layer that is taken: 256 MiB.
 pub const IMAGE_BYTES_MAX: u64 = 256 << 20;
+/// The most code (not data) of a module or component: compiling takes some 25 bytes of memory for each. 64 MiB.
+pub const CODE_BYTES_MAX: u64 = 64 << 20;
 /// The most containers that the pool is made for by default; fewer where the system allows fewer.
 pub const INSTANCES_MAX_DEFAULT: usize = 10_000;
 

@@ -41,11 +41,21 @@ pub fn check(mounts: &[Mount]) -> Result<(), String> {
 }
 
 /// Makes the private root, if there is to be one, and lists what the guest sees.
-pub fn lay_out(root: &Path, private: bool, mounts: &[Mount]) -> std::io::Result<Vec<Preopen>> {
+///
+/// The directory of the termination message file is there, as it would be mounted.
+pub fn lay_out(
+    root: &Path,
+    private: bool,
+    mounts: &[Mount],
+    message_path: Option<&str>,
+) -> std::io::Result<Vec<Preopen>> {
     let mut preopens = Vec::with_capacity(mounts.len() + 1);
     let files = mounts.iter().any(|mount| !mount.host_path.is_dir());
     if private || files {
         std::fs::create_dir_all(root)?;
+        if let Some(parent) = message_path.and_then(|path| parent_beneath(root, path)) {
+            std::fs::create_dir_all(parent)?;
+        }
         preopens.push(Preopen { host_path: root.to_owned(), guest_path: "/".to_owned(), perms: FsPerms::ReadWrite });
     }
     for mount in mounts {
@@ -71,6 +81,13 @@ pub fn lay_out(root: &Path, private: bool, mounts: &[Mount]) -> std::io::Result<
     Ok(preopens)
 }
 
+/// The host's directory for a file of the guest; none if that is the root, or if the path is not a plain absolute one.
+fn parent_beneath(root: &Path, path: &str) -> Option<PathBuf> {
+    let parent = Path::new(path.strip_prefix('/')?).parent()?;
+    let plain = parent.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    (plain && parent != Path::new("")).then(|| root.join(parent))
+}
+
 /// What the guest wrote to its termination message file; empty if it wrote none.
 pub fn termination_message(root: &Path, mounts: &[Mount], path: &str) -> String {
     let within = |mount: &&Mount| mount.host_path.is_dir() && Path::new(path).starts_with(&mount.container_path);
@@ -93,14 +110,20 @@ fn read_beneath(directory: &Path, relative: &Path) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Removes what a container leaves. An empty root goes at once; the rest in the background of the caller.
-pub fn remove(root: &Path) {
-    if std::fs::remove_dir(root).is_ok() {
-        return;
+/// Removes what a container leaves: an empty root at once, what a guest filled in the background. Within a tokio runtime.
+pub fn remove(root: &Path, message_path: Option<&str>) {
+    if let Some(parent) = message_path.and_then(|path| parent_beneath(root, path)) {
+        // Usually the only thing in it, and empty.
+        let _ = std::fs::remove_dir(parent);
     }
-    if let Err(error) = std::fs::remove_dir_all(root)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        tracing::warn!(path = %root.display(), error = %error, "private files of a container not removed");
+    match std::fs::remove_dir(root) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {}
+        _ => return,
     }
+    let root = root.to_owned();
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = std::fs::remove_dir_all(&root) {
+            tracing::warn!(path = %root.display(), error = %error, "private files of a container not removed");
+        }
+    });
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::AtomicBool, atomic::Ordering};
 
 use skiff_runtime::Exit;
-use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx};
 
 use crate::{
@@ -13,6 +13,9 @@ use crate::{
     program::{ENTRY_DEFAULT, Machine, Program, Runnable},
     stdio::LogStdio,
 };
+
+/// Files, streams, timers and the like that a guest may hold at once.
+const RESOURCES_MAX: usize = 1024;
 
 /// What the host keeps per guest. Preview 1 and 0.2 share it.
 pub struct Host {
@@ -67,7 +70,7 @@ pub async fn run(launch: Launch) -> Exit {
     };
     match result {
         Ok(code) => Exit::from_code(code),
-        Err(error) => exit_of(&error, &usage),
+        Err(error) => exit_of(&error, store.data().limits.refused.as_ref(), &usage),
     }
 }
 
@@ -77,8 +80,8 @@ fn start_error(message: String) -> Exit {
 
 fn store(launch: Launch) -> Result<Store<Host>, String> {
     let mut wasi = WasiCtxBuilder::new();
-    wasi.stdout(LogStdio::new(launch.log.clone(), Stream::Stdout))
-        .stderr(LogStdio::new(launch.log, Stream::Stderr))
+    wasi.stdout(LogStdio::new(launch.log.clone(), Stream::Stdout, launch.yielded.clone()))
+        .stderr(LogStdio::new(launch.log, Stream::Stderr, launch.yielded.clone()))
         .args(&launch.args)
         .envs(&launch.env);
     if let Some(directory) = &launch.working_dir {
@@ -89,7 +92,9 @@ fn store(launch: Launch) -> Result<Store<Host>, String> {
             .map_err(|error| format!("failed to mount {:?}: {error}", preopen.guest_path))?;
     }
     let limits = Limits::new(launch.memory_bytes_max, launch.usage, launch.budget);
-    let mut store = Store::new(&launch.machine.engine, Host { wasi: wasi.build_p1(), limits });
+    let mut wasi = wasi.build_p1();
+    wasi.ctx().table.set_max_capacity(RESOURCES_MAX);
+    let mut store = Store::new(&launch.machine.engine, Host { wasi, limits });
     store.limiter(|host| &mut host.limits);
     let yielded = launch.yielded;
     store.set_epoch_deadline(1);
@@ -127,14 +132,17 @@ async fn run_command(
 }
 
 /// How an error that ended a guest is told: its own exit, out of memory, or a fault as 128 + signal.
-fn exit_of(error: &wasmtime::Error, usage: &Usage) -> Exit {
+fn exit_of(error: &wasmtime::Error, refused: Option<&OutOfMemory>, usage: &Usage) -> Exit {
     if let Some(I32Exit(code)) = error.downcast_ref() {
         return Exit::from_code(*code);
     }
-    if let Some(out_of_memory) = error.downcast_ref::<OutOfMemory>() {
+    if let Some(out_of_memory) = refused {
         let peak = usage.memory_bytes_peak.load(Ordering::Relaxed);
         let message = format!("{out_of_memory} (peak {peak} bytes)");
         return Exit { code: 137, reason: "OOMKilled", message };
+    }
+    if let Some(full) = error.downcast_ref::<PoolConcurrencyLimitError>() {
+        return start_error(format!("the node has no room for another instance: {full}"));
     }
     let signal = match error.downcast_ref::<Trap>() {
         Some(Trap::IntegerDivisionByZero | Trap::IntegerOverflow | Trap::BadConversionToInteger) => SIGFPE,

@@ -24,5 +24,7 @@ mod registry;
 mod runtime;
 mod stdio;
 
-pub use config::{IMAGE_BYTES_MAX, INSTANCES_MAX_DEFAULT, MEMORY_BYTES_DEFAULT, RegistryConfig, WasmConfig};
+pub use config::{
+    CODE_BYTES_MAX, IMAGE_BYTES_MAX, INSTANCES_MAX_DEFAULT, MEMORY_BYTES_DEFAULT, RegistryConfig, WasmConfig,
+};
 pub use runtime::WasmRuntime;

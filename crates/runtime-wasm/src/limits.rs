@@ -54,7 +54,7 @@ fn machine_memory_bytes() -> Option<u64> {
 }
 
 /// Ends the guest that asked for more than it may have.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum OutOfMemory {
     #[error("out of memory: the limit of {limit} bytes is reached; {used} bytes were in use and {more} more asked for")]
     Container { limit: u64, used: u64, more: u64 },
@@ -68,20 +68,27 @@ pub struct Limits {
     budget: Arc<Budget>,
     max: u64,
     used: u64,
+    /// Said to the guest's end, too: an allocation of garbage-collected memory hides why it failed.
+    pub refused: Option<OutOfMemory>,
 }
 
 impl Limits {
     pub fn new(max: u64, usage: Arc<Usage>, budget: Arc<Budget>) -> Self {
-        Self { usage, budget, max, used: 0 }
+        Self { usage, budget, max, used: 0, refused: None }
+    }
+
+    fn refuse(&mut self, reason: OutOfMemory) -> wasmtime::Error {
+        self.refused = Some(reason.clone());
+        reason.into()
     }
 
     fn grow(&mut self, bytes: u64) -> wasmtime::Result<()> {
         let wanted = self.used.saturating_add(bytes);
         if wanted > self.max {
-            return Err(OutOfMemory::Container { limit: self.max, used: self.used, more: bytes }.into());
+            return Err(self.refuse(OutOfMemory::Container { limit: self.max, used: self.used, more: bytes }));
         }
         if !self.budget.take(bytes) {
-            return Err(OutOfMemory::Node { limit: self.budget.max, used: self.used }.into());
+            return Err(self.refuse(OutOfMemory::Node { limit: self.budget.max, used: self.used }));
         }
         self.used = wanted;
         self.usage.memory_bytes.store(wanted, Ordering::Relaxed);

@@ -8,7 +8,10 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use jiff::Timestamp;
@@ -27,7 +30,13 @@ pub enum Stream {
 
 /// Shared by the two streams of a guest.
 #[derive(Clone)]
-pub struct Log(Arc<Mutex<Writer>>);
+pub struct Log(Arc<Shared>);
+
+struct Shared {
+    writer: Mutex<Writer>,
+    /// Written in all; apart from the writer, so that statistics never wait for a disk.
+    bytes_total: AtomicU64,
+}
 
 struct Writer {
     path: PathBuf,
@@ -36,7 +45,6 @@ struct Writer {
     file: Option<File>,
     /// Of the current file.
     size: u64,
-    total: u64,
     pending: [Vec<u8>; 2],
     out: Vec<u8>,
 }
@@ -50,34 +58,37 @@ impl Log {
             files_max: files_max.unwrap_or(LOG_FILES_MAX_DEFAULT).max(1),
             file: None,
             size: 0,
-            total: 0,
             pending: [Vec::new(), Vec::new()],
             out: Vec::new(),
         };
         writer.open()?;
-        Ok(Self(Arc::new(Mutex::new(writer))))
+        Ok(Self(Arc::new(Shared { writer: Mutex::new(writer), bytes_total: AtomicU64::new(0) })))
     }
 
     pub fn write(&self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
-        self.0.lock().write(stream, bytes)
+        let result = self.0.writer.lock().write(stream, bytes);
+        if result.is_ok() {
+            self.0.bytes_total.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        }
+        result
     }
 
     /// Closes the file until something more is written.
     pub fn park(&self) {
-        self.0.lock().file = None;
+        self.0.writer.lock().file = None;
     }
 
     /// Writes what is left of unfinished lines, and closes. Writes after it begin new lines.
     pub fn finish(&self) -> io::Result<()> {
-        let mut writer = self.0.lock();
+        let mut writer = self.0.writer.lock();
         let result = writer.finish();
         writer.file = None;
         result
     }
 
-    /// Bytes written in all, those of rotated files too.
+    /// Bytes that the guest has written in all.
     pub fn bytes_total(&self) -> u64 {
-        self.0.lock().total
+        self.0.bytes_total.load(Ordering::Relaxed)
     }
 }
 
@@ -101,14 +112,15 @@ impl Writer {
     }
 
     fn write(&mut self, stream: Stream, mut bytes: &[u8]) -> io::Result<()> {
-        let time = Timestamp::now();
+        // Once for all lines of a write: telling the time costs more than copying a line.
+        let time = Timestamp::now().to_string();
         while !bytes.is_empty() {
             let pending = &mut self.pending[stream as usize];
             let room = LINE_BYTES_MAX - pending.len();
             let newline = bytes.iter().take(room + 1).position(|&byte| byte == b'\n');
             match newline {
                 Some(end) => {
-                    record(&mut self.out, time, stream, b'F', [pending, &bytes[..end]]);
+                    record(&mut self.out, &time, stream, b'F', [pending, &bytes[..end]]);
                     pending.clear();
                     bytes = &bytes[end + 1..];
                 }
@@ -117,7 +129,7 @@ impl Writer {
                     bytes = &[];
                 }
                 None => {
-                    record(&mut self.out, time, stream, b'P', [pending, &bytes[..room]]);
+                    record(&mut self.out, &time, stream, b'P', [pending, &bytes[..room]]);
                     pending.clear();
                     bytes = &bytes[room..];
                 }
@@ -130,11 +142,12 @@ impl Writer {
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        let time = Timestamp::now();
+        // Once for all lines of a write: telling the time costs more than copying a line.
+        let time = Timestamp::now().to_string();
         for stream in [Stream::Stdout, Stream::Stderr] {
             let pending = std::mem::take(&mut self.pending[stream as usize]);
             if !pending.is_empty() {
-                record(&mut self.out, time, stream, b'P', [&pending, &[]]);
+                record(&mut self.out, &time, stream, b'P', [&pending, &[]]);
             }
         }
         self.commit()
@@ -148,7 +161,6 @@ impl Writer {
         let result = self.append(&out);
         if result.is_ok() {
             self.size += out.len() as u64;
-            self.total += out.len() as u64;
         }
         out.clear();
         // A flood's buffer is not kept for the quiet time after it.
@@ -200,16 +212,14 @@ impl Writer {
     }
 }
 
-fn record(out: &mut Vec<u8>, time: Timestamp, stream: Stream, tag: u8, text: [&[u8]; 2]) {
+fn record(out: &mut Vec<u8>, time: &str, stream: Stream, tag: u8, text: [&[u8]; 2]) {
     let stream = match stream {
-        Stream::Stdout => "stdout",
-        Stream::Stderr => "stderr",
+        Stream::Stdout => " stdout ",
+        Stream::Stderr => " stderr ",
     };
-    // Writing to a vector does not fail.
-    let _ = write!(out, "{time} {stream} {} ", char::from(tag));
-    out.extend_from_slice(text[0]);
-    out.extend_from_slice(text[1]);
-    out.push(b'\n');
+    for part in [time.as_bytes(), stream.as_bytes(), &[tag, b' '], text[0], text[1], b"\n"] {
+        out.extend_from_slice(part);
+    }
 }
 
 #[cfg(test)]

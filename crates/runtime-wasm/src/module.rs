@@ -1,8 +1,8 @@
 //! Bytes that claim to be a module: text is made binary, and what is neither is told apart for the user.
 
-use wasmparser::Parser;
+use wasmparser::{Parser, Payload};
 
-use crate::config::IMAGE_BYTES_MAX;
+use crate::config::{CODE_BYTES_MAX, IMAGE_BYTES_MAX};
 
 /// The binary form of a module or component.
 ///
@@ -13,6 +13,7 @@ pub fn read(bytes: &[u8]) -> Result<Vec<u8>, String> {
         return Err(format!("it has {} bytes; the limit is {IMAGE_BYTES_MAX}", bytes.len()));
     }
     if Parser::is_core_wasm(bytes) || Parser::is_component(bytes) {
+        check_code(bytes)?;
         return Ok(bytes.to_vec());
     }
     if bytes.starts_with(b"\0asm") {
@@ -23,12 +24,29 @@ pub fn read(bytes: &[u8]) -> Result<Vec<u8>, String> {
     }
     match std::str::from_utf8(bytes) {
         Ok(text) if looks_like_text_format(text) => {
-            wat::parse_str(text).map_err(|error| format!("it is not correct WebAssembly text: {error}"))
+            let binary =
+                wat::parse_str(text).map_err(|error| format!("it is not correct WebAssembly text: {error}"))?;
+            check_code(&binary)?;
+            Ok(binary)
         }
         _ => {
             Err("it is neither a WebAssembly module or component (\\0asm) nor WebAssembly text ((module …)".to_owned())
         }
     }
+}
+
+/// Bounds what compiling can cost, over all modules of a component.
+fn check_code(bytes: &[u8]) -> Result<(), String> {
+    let mut total = 0;
+    for payload in Parser::new(0).parse_all(bytes) {
+        if let Payload::CodeSectionStart { size, .. } = payload.map_err(|error| error.to_string())? {
+            total += u64::from(size);
+        }
+    }
+    if total > CODE_BYTES_MAX {
+        return Err(format!("it has {total} bytes of code; the limit is {CODE_BYTES_MAX}"));
+    }
+    Ok(())
 }
 
 fn looks_like_text_format(text: &str) -> bool {

@@ -217,7 +217,10 @@ impl Shared {
             let start = || async move { shared.pull(name, credentials).await }.boxed().shared();
             pulls.entry(key).or_insert_with(start).clone()
         };
-        pull.await
+        let result = pull.await;
+        // Nor is a password kept for longer than it is used.
+        self.pulls.lock().retain(|_, pull| pull.peek().is_none());
+        result
     }
 
     async fn pull(self: Arc<Self>, name: Reference, credentials: Option<Credentials>) -> Result<Image> {
@@ -272,7 +275,7 @@ impl Shared {
         {
             exit.message = files::termination_message(&process.root, &container.config.mounts, path);
         }
-        files::remove(&process.root);
+        files::remove(&process.root, container.config.termination_message_path.as_deref());
         process.kill.lock().take();
         self.alive.fetch_sub(1, Ordering::SeqCst);
         self.ledger.exited(container, exit);
@@ -338,7 +341,10 @@ impl Shared {
         yielded: Arc<AtomicBool>,
     ) -> Exit {
         let process = &container.extra;
-        let preopens = match files::lay_out(&process.root, process.program.opens_files, &container.config.mounts) {
+        let config = &container.config;
+        let message_path = config.termination_message_path.as_deref();
+        let private = process.program.opens_files;
+        let preopens = match files::lay_out(&process.root, private, &config.mounts, message_path) {
             Ok(preopens) => preopens,
             Err(error) => {
                 let message = format!("failed to make the container's files: {error}");
@@ -356,7 +362,7 @@ impl Shared {
             log,
             usage: process.usage.clone(),
             budget: self.budget.clone(),
-            memory_bytes_max: container.config.resources.memory_bytes_max.unwrap_or(self.config.memory_bytes_default),
+            memory_bytes_max: config.resources.memory_bytes_max.unwrap_or(self.config.memory_bytes_default),
             yielded,
         };
         let run = std::panic::AssertUnwindSafe(guest::run(launch)).catch_unwind();

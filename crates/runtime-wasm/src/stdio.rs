@@ -3,6 +3,10 @@
 use std::{
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -17,16 +21,22 @@ use crate::log::{Log, Stream};
 
 /// Bytes that a guest may offer in one call.
 const PERMIT_BYTES: usize = 64 << 10;
+/// Bytes after which a guest lets others run: one call of preview 1 may write all its memory.
+const TURN_BYTES: usize = 256 << 10;
 
 #[derive(Clone)]
 pub struct LogStdio {
     log: Log,
     stream: Stream,
+    /// Said when a turn is given up, as an epoch's end says it.
+    yielded: Arc<AtomicBool>,
+    /// Written since the last turn.
+    turn_bytes: usize,
 }
 
 impl LogStdio {
-    pub fn new(log: Log, stream: Stream) -> Self {
-        Self { log, stream }
+    pub fn new(log: Log, stream: Stream, yielded: Arc<AtomicBool>) -> Self {
+        Self { log, stream, yielded, turn_bytes: 0 }
     }
 }
 
@@ -66,7 +76,14 @@ impl OutputStream for LogStdio {
     }
 
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.write(bytes)
+        self.turn_bytes += bytes.len();
+        self.write(bytes)?;
+        if self.turn_bytes >= TURN_BYTES {
+            self.turn_bytes = 0;
+            self.yielded.store(true, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
+        Ok(())
     }
 }
 

@@ -55,6 +55,66 @@ async fn memory_and_tables_have_one_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn garbage_collected_memory_is_limited_too() {
+    let node = Node::new().await;
+    // A list of arrays that are all reachable.
+    let text = "(module
+        (type $node (struct (field (ref null $node)) (field (ref null $bytes))))
+        (type $bytes (array (mut i8)))
+        (func (export \"_start\") (local $head (ref null $node))
+            (loop $again
+                (local.set $head (struct.new $node (local.get $head) (array.new_default $bytes (i32.const 65536))))
+                (br $again))))";
+    let text = text.replacen("(type $node", "(rec (type $node", 1).replacen("(mut i8)))", "(mut i8))))", 1);
+    let (exit, _) = node.run(&text, |config| config.resources = memory(8 << 20)).await;
+    assert_eq!((exit.code, exit.reason), (137, "OOMKilled"), "{exit:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_files_are_limited() {
+    let node = Node::new().await;
+    // Opens the root directory again and again.
+    let text = r#"(module
+        (import "wasi_snapshot_preview1" "path_open"
+            (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 0) ".")
+        (func (export "_start")
+            (loop $again
+                (br_if $again (i32.eqz (call $open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 2)
+                    (i64.const 0) (i64.const 0) (i32.const 0) (i32.const 16)))))))"#;
+    let (exit, _) = node.run(text, |_| {}).await;
+    assert!(exit.code == 0 || exit.message.contains("resource"), "refused or ended: {exit:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_large_write_leaves_others_their_turn() {
+    let node = Node::new().await;
+    let text = r#"(module
+        (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1024)
+        (func (export "_start")
+            (memory.fill (i32.const 64) (i32.const 120) (i32.const 67000000))
+            (i32.store (i32.const 0) (i32.const 64))
+            (i32.store (i32.const 4) (i32.const 67000000))
+            (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
+    node.load("localhost/write", text.as_bytes()).await.unwrap();
+    node.load("localhost/hello", HELLO.as_bytes()).await.unwrap();
+    let mut writers = Vec::new();
+    for _ in 0..8 {
+        writers.push(node.start("localhost/write", |config| config.log_bytes_max = Some(1 << 20)).await);
+    }
+    assert_eq!(node.start("localhost/hello", |_| {}).await.exit().await.code, 0);
+    let mut running = 0;
+    for run in &writers {
+        let status = node.runtime.container_status(&run.id).await.unwrap();
+        running += usize::from(status.state == skiff_runtime::ContainerState::Running);
+        node.runtime.stop_container(&run.id, Duration::ZERO).await.unwrap();
+    }
+    assert!(running > 0, "the neighbour did not wait for the writers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_does_not_grow_without_end() {
     let node = Node::new().await;
     let text = "(module (table $t 1 funcref) (func (export \"_start\")

@@ -41,6 +41,20 @@ async fn a_pod_names_its_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_program_leaves_a_termination_message() {
+    let node = Node::new().await;
+    let files = include_str!("../../../wasm-examples/wat/files.wat");
+    let path = "/dev/termination-log";
+    let (exit, _) = node
+        .run(files, |config| {
+            config.args = ["write", path, "the last words"].map(str::to_owned).to_vec();
+            config.termination_message_path = Some(path.to_owned());
+        })
+        .await;
+    assert_eq!((exit.code, exit.message.as_str()), (0, "the last words"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_version_is_the_engines() {
     let node = Node::new().await;
     let version = &skiff_runtime::Runtime::capabilities(&*node.runtime).version;
