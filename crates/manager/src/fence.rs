@@ -176,3 +176,7 @@ impl State {
         });
     }
 }
+
+#[cfg(test)]
+#[path = "fence_tests.rs"]
+mod tests;
