@@ -75,3 +75,49 @@ async fn apply_owns_what_it_names() {
     let no_manager = server.patch(&path, "application/apply-patch+yaml", &config_map("a", json!({}))).await;
     no_manager.fails(422, "Invalid");
 }
+
+/// Defaults and canonical forms that the server adds are nobody's, and no reason to write or to conflict again.
+#[tokio::test]
+async fn applying_a_deployment_again_changes_nothing() {
+    let server = Server::start().await;
+    let path = "/apis/apps/v1/namespaces/default/deployments/web";
+    let deployment = |image: &str, more: Value| {
+        let mut containers = vec![json!({
+            "name": "web", "image": image, "ports": [{ "containerPort": 80 }],
+            "resources": { "requests": { "cpu": "1000m" } },
+            "livenessProbe": { "httpGet": { "path": "/", "port": 80 } },
+        })];
+        containers.extend(more.as_array().cloned().unwrap_or_default());
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web", "labels": { "app": "web" } },
+            "spec": {
+                "selector": { "matchLabels": { "app": "web" } },
+                "template": { "metadata": { "labels": { "app": "web" } }, "spec": { "containers": containers } },
+            },
+        })
+    };
+    let apply = async |manager: &str, object: &Value| {
+        let path = format!("{path}?fieldManager={manager}");
+        server.patch(&path, "application/apply-patch+yaml", object).await
+    };
+    let sidecar = json!([{ "name": "sidecar", "image": "b" }]);
+    let created = apply("one", &deployment("a", sidecar.clone())).await.ok();
+    assert_eq!(created["spec"]["replicas"], 1, "it was defaulted: {created}");
+    let again = apply("one", &deployment("a", sidecar)).await.ok();
+    assert_eq!(again["metadata"]["resourceVersion"], created["metadata"]["resourceVersion"]);
+    // Somebody scales, which the applier never spoke of.
+    server.merge(&format!("{path}?fieldManager=scaler"), &json!({ "spec": { "replicas": 4 } })).await.ok();
+    let less = apply("one", &deployment("c", json!([]))).await.ok();
+    assert_eq!(less["spec"]["replicas"], 4);
+    let containers = less["spec"]["template"]["spec"]["containers"].as_array().unwrap();
+    assert_eq!(containers.len(), 1, "the sidecar went with all its defaults: {containers:?}");
+    assert_eq!(containers[0]["image"], "c");
+    let mut scaled = deployment("c", json!([]));
+    scaled["spec"]["replicas"] = 2.into();
+    let refused = apply("one", &scaled).await.fails(409, "Conflict");
+    assert_eq!(
+        refused["message"],
+        "Apply failed with 1 conflict: conflict with \"scaler\" using apps/v1: .spec.replicas"
+    );
+    assert_eq!(refused["details"]["causes"][0]["reason"], "FieldManagerConflict");
+}
