@@ -3,7 +3,7 @@
 //! All are functions from an object and a patch to an object; none reads a clock. What a patch makes of an object is
 //! decoded, defaulted and validated afterwards as if the client had sent it whole.
 //!
-//! - [`json`]: RFC 6902, [`merge`]: RFC 7386, [`strategic`]: upstream's merge with directives;
+//! - [`mod@json`]: RFC 6902, [`merge`]: RFC 7386, [`strategic`]: upstream's merge with directives;
 //! - [`apply`]: server-side apply; [`managed_fields`]: the tracking of all other writes;
 //! - [`fields`]: sets of fields as `FieldsV1` has them, [`structured`]: objects taken apart by their schema.
 
