@@ -42,7 +42,7 @@ use crate::{
 pub const WASMTIME_VERSION: &str = "48.0.8";
 
 /// RuntimeClass handlers that mean "Wasm", whatever engine their names say: all are run by this one.
-const HANDLERS: [&str; 16] = [
+const HANDLERS: [&str; 17] = [
     "",
     "wasm",
     "wasmtime",
@@ -58,6 +58,7 @@ const HANDLERS: [&str; 16] = [
     "slight",
     "wws",
     "lunatic",
+    "crun",
     "crun-wasm",
 ];
 
@@ -131,13 +132,17 @@ impl WasmRuntime {
             alive: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
         });
+        // What an earlier process left of its containers goes away in the background, and not among the new ones.
+        let left = shared.config.root.join("containers.old");
+        let _ = std::fs::create_dir_all(&left);
+        let aside = left.join(jiff::Timestamp::now().as_nanosecond().to_string());
+        let _ = std::fs::rename(shared.containers_directory(), aside);
         let warm = shared.clone();
         std::thread::Builder::new()
             .name("wasm-open".to_owned())
             .spawn(move || {
-                // What an earlier process left: its containers are gone.
-                let _ = std::fs::remove_dir_all(warm.containers_directory());
                 let _ = warm.started_blocking();
+                let _ = std::fs::remove_dir_all(left);
             })
             .map_err(|error| Error::Internal(format!("failed to start a thread: {error}")))?;
         Ok(Arc::new(Self { shared }))

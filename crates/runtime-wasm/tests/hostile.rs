@@ -4,7 +4,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use skiff_runtime::{Error, Runtime as _};
+use skiff_runtime::{Error, Runtime as _, RuntimeEvent};
 use support::{Node, memory};
 
 const HELLO: &str = include_str!("../../../wasm-examples/wat/hello.wat");
@@ -232,6 +232,63 @@ async fn a_node_full_of_containers_says_so() {
     assert!(matches!(refused, Err(Error::Exhausted(_))), "{refused:?}");
     node.runtime.remove_container(&first.id).await.unwrap();
     node.runtime.start_container(&third.id).await.expect("there is room again, and it was not started before");
+}
+
+/// Every order of start, stop and removal: one exit for each start, and all room is free again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn starts_and_stops_at_once_leave_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = support::config(&directory);
+    config.instances_max = Some(64);
+    let node = Node::with(directory, config).await;
+    node.load("localhost/sleep", include_bytes!("../../../wasm-examples/wat/sleep.wat")).await.unwrap();
+    node.load("localhost/hello", HELLO.as_bytes()).await.unwrap();
+    node.load("localhost/loop", LOOP.as_bytes()).await.unwrap();
+    let mut events = node.runtime.events();
+    for round in 0..10 {
+        let mut tasks = Vec::new();
+        for index in 0..60 {
+            let image = ["localhost/sleep", "localhost/hello", "localhost/loop"][index % 3];
+            let id = node.create(image, |_| {}).await.unwrap().id;
+            let runtime = node.runtime.clone();
+            let other = (node.runtime.clone(), id.clone());
+            tasks.push(tokio::spawn(async move {
+                let _ = runtime.start_container(&id).await;
+            }));
+            tasks.push(tokio::spawn(async move {
+                let (runtime, id) = other;
+                match (index + round) % 3 {
+                    0 => runtime.stop_container(&id, Duration::from_secs(5)).await.unwrap(),
+                    1 => runtime.stop_container(&id, Duration::ZERO).await.unwrap(),
+                    _ => runtime.remove_container(&id).await.unwrap(),
+                }
+            }));
+        }
+        tokio::time::timeout(Duration::from_secs(60), futures::future::join_all(tasks)).await.expect("no stop hangs");
+        for status in node.runtime.list_containers(None).await.unwrap() {
+            assert_eq!(status.state, skiff_runtime::ContainerState::Exited, "{status:?}");
+            node.runtime.remove_container(&status.id).await.unwrap();
+        }
+    }
+    let mut last = Vec::new();
+    for _ in 0..64 {
+        last.push(node.start("localhost/sleep", |_| {}).await.id);
+    }
+    let mut balance = std::collections::HashMap::<_, i32>::new();
+    while last.iter().any(|id| !balance.contains_key(id)) {
+        match tokio::time::timeout(Duration::from_secs(10), futures::StreamExt::next(&mut events)).await {
+            Ok(Some(RuntimeEvent::Started { container, .. })) => {
+                assert_eq!(balance.insert(container, 1), None, "a container starts once, before its exit");
+            }
+            Ok(Some(RuntimeEvent::Exited { container, .. })) => *balance.entry(container).or_default() -= 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    for (id, left) in balance {
+        let running = last.contains(&id);
+        // One that was stopped before it started has an exit alone.
+        assert!(if running { left == 1 } else { left == 0 || left == -1 }, "{id}: {left}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -161,8 +161,13 @@ async fn images_and_compiled_modules_survive_a_restart() {
     let [path] = &artefact()[..] else { panic!("one compiled module is kept") };
     let before = std::fs::metadata(path).unwrap().modified().unwrap();
 
+    // A file of a container that was killed with its process.
+    let left = directory.path().join("root/containers/0/note");
+    std::fs::create_dir_all(left.parent().unwrap()).unwrap();
+    std::fs::write(&left, "old").unwrap();
     let config = support::config(&directory);
     let node = Node::with(directory, config).await;
+    assert!(!left.exists(), "a new container does not get an old one's files");
     assert_eq!(node.runtime.list_images().await.unwrap(), [image]);
     let mut run = node.start("localhost/hello:v1", |_| {}).await;
     assert_eq!(run.exit().await.code, 0);
