@@ -172,22 +172,21 @@ fn api(registry: &Registry, group: &str, version: &str, rest: &[&str], path: &st
     if words.len() > 3 && subresource != Some(Subresource::Proxy) {
         return Route::Unknown;
     }
-    Route::Resource(Target {
-        rest: rest_of(path, words.get(2).copied()),
-        resource,
-        namespace,
-        name,
-        subresource,
-        watch,
-    })
+    // An encoded slash would be a way into another key.
+    let odd = |part: &Option<String>| part.as_ref().is_some_and(|p| p.contains('/') || p == "." || p == "..");
+    if odd(&namespace) || odd(&name) {
+        return Route::Unknown;
+    }
+    let rest = if subresource == Some(Subresource::Proxy) { rest_of(path, words.len() - 3) } else { String::new() };
+    Route::Resource(Target { rest, resource, namespace, name, subresource, watch })
 }
 
-/// What follows `/proxy` in the path as the client wrote it (still encoded).
-fn rest_of(path: &str, subresource: Option<&str>) -> String {
-    if subresource != Some("proxy") {
-        return String::new();
-    }
-    path.split_once("/proxy").map(|(_, rest)| rest.to_owned()).unwrap_or_default()
+/// The last `parts` of the path as the client wrote them, still encoded, with the slash before and after them.
+fn rest_of(path: &str, parts: usize) -> String {
+    let trailing = if path.ends_with('/') { "/" } else { "" };
+    let all: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
+    let last = &all[all.len().saturating_sub(parts)..];
+    if last.is_empty() { trailing.to_owned() } else { format!("/{}{trailing}", last.join("/")) }
 }
 
 #[cfg(test)]
@@ -229,6 +228,10 @@ mod tests {
                 "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",
                 "clusterroles.rbac.authorization.k8s.io - system:node - -",
             ),
+            ("/api/v1/nodes/proxy/proxy/a%2Fb/", "nodes - proxy proxy /a%2Fb/"),
+            ("/api/v1/nodes/n/proxy", "nodes - n proxy -"),
+            ("/api/v1/namespaces/a%2Fpods/pods/p", "unknown"),
+            ("/api/v1/nodes/..", "unknown"),
             ("/api/v1/pods/p", "unknown"),
             ("/api/v1/namespaces/a/nodes", "unknown"),
             ("/api/v1/namespaces/a/pods/p/nothing", "unknown"),

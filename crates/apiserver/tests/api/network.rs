@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use futures::{AsyncBufReadExt, StreamExt};
 use http::Method;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::{
@@ -102,8 +103,16 @@ async fn who_comes_in_is_known_by_certificate_or_token() {
     accounts.delete("robot", &Default::default()).await.unwrap();
     assert_eq!(code(network.with_token(Some(token)).await).await, 401);
 
+    // The end of the server ends its watches, and those of its own process go on.
+    let admin = network.client("kubernetes-admin", "system:masters").await;
+    let request = http::Request::get("/api/v1/namespaces?watch=true").body(Vec::new()).unwrap();
+    let mut lines = Box::pin(admin.request_stream(request).await.unwrap().lines());
+    assert!(lines.next().await.unwrap().unwrap().starts_with("{\"type\":\"ADDED\""));
+    let mut inside = network.server.watch("/api/v1/namespaces?watch=true").await;
     network.shutdown.cancel();
     network.served.await.unwrap();
+    while let Some(Ok(_)) = lines.next().await {}
+    assert_eq!(inside.line().await, "ADDED default");
 }
 
 #[tokio::test]

@@ -104,3 +104,41 @@ async fn chunks_are_of_one_revision() {
     assert!(events.next().await.is_none());
     server.get(&format!("{CONFIG_MAPS}?resourceVersion=999999")).await.fails(504, "Timeout");
 }
+
+#[tokio::test]
+async fn a_selector_and_chunks_find_everything_once() {
+    let server = Server::start().await;
+    let mut expected = Vec::new();
+    for i in 0..1300 {
+        let mut map = config_map(&format!("m{i:04}"), json!({}));
+        if i % 7 == 0 {
+            map["metadata"]["labels"] = json!({"pick": "me"});
+            expected.push(format!("m{i:04}"));
+        }
+        server.post(CONFIG_MAPS, &map).await.ok();
+    }
+    for limit in [1, 10, 186, 500] {
+        let mut names = Vec::new();
+        let mut token = String::new();
+        loop {
+            let path = format!("{CONFIG_MAPS}?labelSelector=pick%3Dme&limit={limit}&continue={token}");
+            let page = server.get(&path).await.ok();
+            let items = page["items"].as_array().unwrap();
+            assert!(items.len() <= limit);
+            names.extend(items.iter().map(|i| i["metadata"]["name"].as_str().unwrap().to_owned()));
+            assert!(page["metadata"].get("remainingItemCount").is_none());
+            match page["metadata"]["continue"].as_str() {
+                Some(next) => token = next.to_owned(),
+                None => break,
+            }
+        }
+        assert_eq!(names, expected, "limit {limit}");
+    }
+    let one = server.get(&format!("{CONFIG_MAPS}?fieldSelector=metadata.name%3Dm0007")).await.ok();
+    assert_eq!(one["items"].as_array().map(Vec::len), Some(1));
+    let none = server.get(&format!("{CONFIG_MAPS}?labelSelector=pick%3Dyou")).await.ok();
+    assert_eq!(
+        (&none["items"], &none["metadata"]["resourceVersion"]),
+        (&json!([]), &one["metadata"]["resourceVersion"])
+    );
+}
