@@ -382,6 +382,16 @@ fn services() {
     ] {
         assert_eq!(errors(object("Service", json!({ "spec": spec }))), expected, "{spec}");
     }
+    // A service that is written without its address and node port keeps them.
+    let given = json!({"type": "NodePort", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "ports": [{"port": 80, "nodePort": 30080}]});
+    let old = created(object("Service", json!({ "spec": given })));
+    let mut new =
+        object("Service", json!({"spec": {"type": "NodePort", "ports": [{"port": 80}, {"port": 81, "name": "b"}]}}));
+    let hooks = hooks_of(&new);
+    (hooks.default)(&mut new);
+    (hooks.prepare_update)(&mut new, &old);
+    assert_eq!((&new["spec"]["clusterIP"], &new["spec"]["clusterIPs"]), (&json!("10.0.0.1"), &json!(["10.0.0.1"])));
+    assert_eq!((&new["spec"]["ports"][0]["nodePort"], new["spec"]["ports"][1].get("nodePort")), (&json!(30080), None));
     let at = |ip| object("Service", json!({"spec": {"clusterIP": ip, "clusterIPs": [ip], "ports": [{"port": 80}]}}));
     assert_eq!(
         update_errors(at("10.0.0.1"), at("10.0.0.2")),

@@ -10,7 +10,8 @@ use crate::Hooks;
 use crate::field::{FieldError, FieldErrors, Path, invalid_each};
 use crate::names;
 use crate::object::{
-    Object, default as default_to, default_object, each, get, has, int, items, name, object, same, text,
+    Object, default as default_to, default_nonzero, default_object, each, get, has, int, items, keep_status, name,
+    object, same, text,
 };
 use crate::selector::validate_labels;
 use crate::table::{self, Column};
@@ -18,6 +19,7 @@ use crate::table::{self, Column};
 pub static HOOKS: Hooks = Hooks {
     default,
     prepare_create,
+    prepare_update,
     validate,
     validate_update,
     columns: &[
@@ -90,6 +92,63 @@ fn prepare_create(service: &mut Value) {
     if let Some(status) = object(service, "status") {
         default_object(status, "loadBalancer");
     }
+    if let Some(spec) = object(service, "spec") {
+        list_cluster_ip(spec);
+    }
+}
+
+/// The first of `clusterIPs` is `clusterIP`; older clients know only the latter.
+fn list_cluster_ip(spec: &mut Object) {
+    let Some(ip) = spec.get("clusterIP").and_then(Value::as_str).filter(|ip| !ip.is_empty()).map(str::to_owned) else {
+        return;
+    };
+    if spec.get("clusterIPs").and_then(Value::as_array).is_none_or(Vec::is_empty) {
+        spec.insert("clusterIPs".to_owned(), json!([ip]));
+    }
+}
+
+/// What the API server gave out stays with a service that is written without it, as long as its type has a use for it.
+fn prepare_update(new: &mut Value, old: &Value) {
+    keep_status(new, old);
+    let old_spec = get(old, "spec");
+    let Some(spec) = object(new, "spec") else { return };
+    let types =
+        [spec.get("type").and_then(Value::as_str).unwrap_or_default().to_owned(), text(old_spec, "type").to_owned()];
+    let unset = |spec: &Object, key: &str| match spec.get(key) {
+        None | Some(Value::Null) => true,
+        Some(Value::String(s)) => s.is_empty(),
+        Some(Value::Array(a)) => a.is_empty(),
+        Some(_) => false,
+    };
+    let external_name = types.iter().any(|t| t == "ExternalName");
+    if !external_name && unset(spec, "clusterIP") && unset(spec, "clusterIPs") {
+        for key in ["clusterIP", "clusterIPs"] {
+            if has(old_spec, key) {
+                spec.insert(key.to_owned(), get(old_spec, key).clone());
+            }
+        }
+    }
+    if !external_name {
+        for key in ["ipFamilies", "ipFamilyPolicy"] {
+            if unset(spec, key) && has(old_spec, key) {
+                spec.insert(key.to_owned(), get(old_spec, key).clone());
+            }
+        }
+    }
+    if types.iter().all(|t| matches!(t.as_str(), "NodePort" | "LoadBalancer")) {
+        let key = |number: Option<i64>, protocol: &str| (number, protocol.to_owned());
+        for port in each(spec, "ports") {
+            let wanted = key(
+                port.get("port").and_then(Value::as_i64),
+                port.get("protocol").and_then(Value::as_str).unwrap_or_default(),
+            );
+            let given = items(old_spec, "ports").iter().find(|p| key(int(p, "port"), text(p, "protocol")) == wanted);
+            if let Some(number) = given.and_then(|p| int(p, "nodePort")) {
+                default_nonzero(port, "nodePort", number);
+            }
+        }
+    }
+    list_cluster_ip(spec);
 }
 
 fn is_headless(spec: &Value) -> bool {
