@@ -24,7 +24,6 @@ pub struct News {
     /// Something arrived that a failed step may have waited for.
     pub retry: bool,
     pub probes: Vec<(String, u32, ProbeKind, bool)>,
-    pub stop: bool,
 }
 
 #[derive(Debug, Default)]

@@ -142,10 +142,6 @@ impl NodeHandle {
     /// within `grace`. Started again, the node goes on by the pods' restart policies.
     pub async fn shutdown(&self, grace: Duration) {
         self.agent.stop.cancel();
-        let handles: Vec<_> = self.agent.pods.read().values().cloned().collect();
-        for handle in handles {
-            handle.mailbox.put(|news| news.stop = true);
-        }
         self.agent.tasks.close();
         self.agent.tasks.wait().await;
         join_all(self.agent.config.runtimes.iter().map(|r| r.shutdown(grace))).await;

@@ -81,19 +81,14 @@ impl Worker {
 
     /// Until nothing of the pod is left, or the node stops.
     pub async fn run(mut self) {
-        let handle = self.handle().clone();
+        let (handle, stop) = (self.handle().clone(), self.agent().stop.clone());
         while self.step() {
             let wake = self.wake;
             tokio::select! {
                 biased;
+                () = stop.cancelled() => return,
                 Some(done) = self.jobs.next(), if !self.jobs.is_empty() => self.done(done),
-                () = handle.mailbox.wait() => {
-                    let news = handle.mailbox.take();
-                    if news.stop {
-                        return;
-                    }
-                    self.news(news);
-                }
+                () = handle.mailbox.wait() => self.news(handle.mailbox.take()),
                 () = until(wake) => {}
             }
         }
