@@ -144,6 +144,10 @@ impl Clause {
             // Discovery negotiates its own forms.
             Some(_) => return None,
         };
+        // There is no message for a table.
+        if format == Format::Protobuf && shape == Shape::Table {
+            return None;
+        }
         Some(Accepted { format, shape })
     }
 }
@@ -176,6 +180,7 @@ mod tests {
     fn the_first_clause_that_can_be_served_wins() {
         let table = Accepted { format: Format::Json, shape: Shape::Table };
         let metadata = Accepted { format: Format::Json, shape: Shape::Metadata };
+        let protobuf = Accepted { format: Format::Protobuf, shape: Shape::Object };
         let yaml = Accepted { format: Format::Yaml, shape: Shape::Object };
         for (accept, expected) in [
             ("", Some(Accepted::JSON)),
@@ -185,6 +190,8 @@ mod tests {
             ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Some(metadata)),
             ("application/cbor,application/yaml", Some(yaml)),
             ("application/json;q=0.2, application/yaml;q=0.9", Some(yaml)),
+            ("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json", Some(Accepted::JSON)),
+            ("application/vnd.kubernetes.protobuf,application/json", Some(protobuf)),
             ("text/html", None),
             ("application/json;q=0", None),
         ] {

@@ -1,5 +1,6 @@
 //! The forms in which lists and watches can be asked for.
 
+use futures::StreamExt;
 use http::{Method, Request};
 use serde_json::json;
 use skiff_apiserver::UserInfo;
@@ -86,4 +87,36 @@ async fn a_watch_and_a_list_agree() {
         }
     }
     assert_eq!(json!(seen.into_values().collect::<Vec<_>>()), list["items"]);
+}
+
+#[tokio::test]
+async fn protobuf_says_the_same_as_json() {
+    let server = Server::start().await;
+    for name in ["a", "b"] {
+        server.post(PODS, &pod(name)).await.ok();
+    }
+    let accept = ("accept", "application/vnd.kubernetes.protobuf");
+    let request = |path: &str| Request::get(path).header(accept.0, accept.1).body(axum::body::Body::empty()).unwrap();
+    let bytes = |response: http::Response<axum::body::Body>| async {
+        axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap()
+    };
+    let one = format!("{PODS}/a");
+    let object = bytes(server.send(UserInfo::admin(), request(&one)).await).await;
+    let object = skiff_api::protobuf::decode(&object).unwrap();
+    assert_eq!(object["metadata"]["uid"], server.get(&one).await.ok()["metadata"]["uid"]);
+    let list = bytes(server.send(UserInfo::admin(), request(PODS)).await).await;
+    let list = skiff_api::protobuf::decode(&list).unwrap();
+    assert_eq!((&list["kind"], list["items"].as_array().map(Vec::len)), (&json!("PodList"), Some(2)));
+    let missing = bytes(server.send(UserInfo::admin(), request(&format!("{PODS}/none"))).await).await;
+    assert_eq!(skiff_api::protobuf::decode(&missing).unwrap()["reason"], "NotFound");
+
+    // A watch is frames: four bytes of length, then the event.
+    let watch = server.send(UserInfo::admin(), request(&format!("{PODS}?watch=true"))).await;
+    assert_eq!(watch.headers()["content-type"], "application/vnd.kubernetes.protobuf;stream=watch");
+    let mut stream = watch.into_body().into_data_stream();
+    let mut got = Vec::new();
+    while got.len() < 4 || got.len() < 4 + u32::from_be_bytes([got[0], got[1], got[2], got[3]]) as usize {
+        got.extend_from_slice(&stream.next().await.unwrap().unwrap());
+    }
+    assert!(got[4..].windows(5).any(|w| w == b"ADDED"));
 }
