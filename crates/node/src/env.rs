@@ -1,4 +1,4 @@
-//! A container's environment: pure. What it refers to was fetched before, into [`Sources`].
+//! A container's environment: pure. What it refers to was fetched before, into `Sources`.
 //!
 //! Later names win: services, then envFrom in its order, then env in its order. A value may refer to what comes before
 //! it by `$(NAME)`.
