@@ -1,6 +1,10 @@
 //! A container's own part: what it will run, and what it leaves.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 use skiff_runtime::{ContainerConfig, Exit, SandboxConfig};
@@ -55,13 +59,18 @@ pub fn entry(args: &[String]) -> Option<String> {
 
 /// The image's variables, the host name, then the container's; the later of two wins.
 pub fn environment(config: &ContainerConfig, sandbox: &SandboxConfig, image: &RunConfig) -> Vec<(String, String)> {
-    let mut env: Vec<(String, String)> = Vec::with_capacity(config.env.len() + image.env.len() + 1);
     let hostname = [("HOSTNAME".to_owned(), sandbox.hostname.clone())];
     let hostname = hostname.iter().filter(|(_, value)| !value.is_empty());
+    let mut env: Vec<(String, String)> = Vec::with_capacity(config.env.len() + image.env.len() + 1);
+    // Service links can make thousands of them.
+    let mut places: HashMap<&str, usize> = HashMap::with_capacity(env.capacity());
     for (name, value) in image.env.iter().chain(hostname).chain(&config.env) {
-        match env.iter_mut().find(|(other, _)| other == name) {
-            Some(slot) => slot.1.clone_from(value),
-            None => env.push((name.clone(), value.clone())),
+        match places.entry(name) {
+            Entry::Occupied(place) => env[*place.get()].1.clone_from(value),
+            Entry::Vacant(place) => {
+                place.insert(env.len());
+                env.push((name.clone(), value.clone()));
+            }
         }
     }
     env
