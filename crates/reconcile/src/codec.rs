@@ -3,7 +3,7 @@
 //! What must stay true: an object is decoded once, straight from the bytes, and shared from then on. Managed fields
 //! are dropped: no controller reads them, and they are the larger part of many objects.
 
-use std::{any::Any, fmt, marker::PhantomData, sync::Arc};
+use std::{any::Any, borrow::Cow, fmt, marker::PhantomData, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, ObjectMeta};
 use serde::{
@@ -124,7 +124,7 @@ struct List<K> {
 }
 
 fn decode_page<K: Read>(bytes: &[u8]) -> serde_json::Result<Page> {
-    let list: List<K> = serde_json::from_slice(bytes)?;
+    let list: List<K> = serde_json::from_slice(&without_managed_fields(bytes))?;
     Ok(Page {
         resource_version: list.metadata.resource_version.unwrap_or_default(),
         continue_token: list.metadata.continue_.unwrap_or_default(),
@@ -133,7 +133,57 @@ fn decode_page<K: Read>(bytes: &[u8]) -> serde_json::Result<Page> {
 }
 
 fn decode_event<K: Read>(bytes: &[u8]) -> serde_json::Result<WatchEvent> {
-    serde_json::from_slice::<Line<K>>(bytes).map(|line| line.0)
+    serde_json::from_slice::<Line<K>>(&without_managed_fields(bytes)).map(|line| line.0)
+}
+
+/// Cuts every `"managedFields":[…]` out of compact JSON. They are half of many objects, and as trees of single fields
+/// the costly half to decode. The pattern cannot be part of a string, where its quotes would be escaped; written
+/// otherwise (with spaces) they are decoded and dropped.
+fn without_managed_fields(bytes: &[u8]) -> Cow<'_, [u8]> {
+    const FIELD: &[u8] = b"\"managedFields\":[";
+    let find = |from: usize| {
+        let hits = bytes[from..].windows(FIELD.len());
+        hits.enumerate().find(|(_, window)| window[1] == b'm' && *window == FIELD).map(|(at, _)| from + at)
+    };
+    let Some(mut start) = find(0) else { return Cow::Borrowed(bytes) };
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut copied = 0;
+    loop {
+        // An array that does not end is for the decoder to complain about.
+        let Some(end) = array_end(bytes, start + FIELD.len() - 1) else { break };
+        out.extend_from_slice(&bytes[copied..start]);
+        copied = end;
+        if bytes.get(end) == Some(&b',') {
+            copied += 1;
+        } else if out.last() == Some(&b',') {
+            out.pop();
+        }
+        let Some(next) = find(copied) else { break };
+        start = next;
+    }
+    out.extend_from_slice(&bytes[copied..]);
+    Cow::Owned(out)
+}
+
+/// The position behind the array that opens at `open`.
+fn array_end(bytes: &[u8], open: usize) -> Option<usize> {
+    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    for (at, b) in bytes.iter().enumerate().skip(open) {
+        match b {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' if !in_string => depth += 1,
+            b']' if !in_string => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(at + 1);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 struct Line<K>(WatchEvent, PhantomData<K>);
@@ -224,6 +274,24 @@ mod tests {
             assert_eq!(map.data.as_ref().and_then(|d| d.get("k")).map(String::as_str), Some("v"));
         }
         assert!(matches!(event(&format!(r#"{{"type":"DELETED","object":{object}}}"#)), Ok(WatchEvent::Deleted(_))));
+    }
+
+    #[test]
+    fn managed_fields_are_cut_wherever_they_stand_and_nothing_else_is() {
+        let cut = |json: &str| String::from_utf8(without_managed_fields(json.as_bytes()).into_owned()).expect("UTF-8");
+        for (before, after) in [
+            (r#"{"a":1}"#, r#"{"a":1}"#),
+            (r#"{"managedFields":[{"x":["]"]}]}"#, "{}"),
+            (r#"{"a":1,"managedFields":[]}"#, r#"{"a":1}"#),
+            (r#"{"managedFields":[[]],"b":2}"#, r#"{"b":2}"#),
+            (r#"{"a":1,"managedFields":[{"f":"\\\"]"}],"b":2}"#, r#"{"a":1,"b":2}"#),
+            (r#"[{"managedFields":[1]},{"z":0,"managedFields":[2]}]"#, r#"[{},{"z":0}]"#),
+            (r#"{"data":{"managedFields":"[x]"}}"#, r#"{"data":{"managedFields":"[x]"}}"#),
+            (r#"{"s":"\"managedFields\":[1]"}"#, r#"{"s":"\"managedFields\":[1]"}"#),
+            (r#"{"managedFields":[1"#, r#"{"managedFields":[1"#),
+        ] {
+            assert_eq!(cut(before), after);
+        }
     }
 
     #[test]
