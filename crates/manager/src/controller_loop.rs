@@ -42,10 +42,13 @@ pub trait AnyController: Send + Sync + 'static {
     ) -> Option<Decided<'a>>;
 }
 
+/// Asks the controller about a refusal, with what it had observed.
+pub type Refused<'a> = Box<dyn Fn(&Refusal<'_>, Timestamp) -> Plan + Send + Sync + 'a>;
+
 /// A plan, and what to do should the API refuse part of it.
 pub struct Decided<'a> {
     pub plan: Plan,
-    pub refused: Box<dyn Fn(&Refusal<'_>, Timestamp) -> Plan + Send + Sync + 'a>,
+    pub refused: Refused<'a>,
 }
 
 impl<C: Controller> AnyController for C {

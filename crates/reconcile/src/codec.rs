@@ -148,9 +148,8 @@ fn without_managed_fields(bytes: &[u8]) -> Cow<'_, [u8]> {
     let Some(mut start) = find(0) else { return Cow::Borrowed(bytes) };
     let mut out = Vec::with_capacity(bytes.len());
     let mut copied = 0;
-    loop {
-        // An array that does not end is for the decoder to complain about.
-        let Some(end) = array_end(bytes, start + FIELD.len() - 1) else { break };
+    // An array that does not end is for the decoder to complain about.
+    while let Some(end) = array_end(bytes, start + FIELD.len() - 1) {
         out.extend_from_slice(&bytes[copied..start]);
         copied = end;
         if bytes.get(end) == Some(&b',') {

@@ -37,9 +37,9 @@ pub enum Rejected {
 #[derive(Debug, Error)]
 pub enum NotQuiet {
     #[error("still busy after {ROUNDS_MAX} plans; the last one:\n{0}")]
-    Busy(Plan),
+    Busy(Box<Plan>),
     #[error("the plan\n{plan}was rejected: {reason}")]
-    Rejected { plan: Plan, reason: Rejected },
+    Rejected { plan: Box<Plan>, reason: Rejected },
 }
 
 /// A counter in base 27, written with the letters of generated names.
@@ -333,14 +333,14 @@ pub fn settle<C: Controller>(
             return Ok(plans);
         }
         if plans.len() == ROUNDS_MAX {
-            return Err(NotQuiet::Busy(plan));
+            return Err(NotQuiet::Busy(Box::new(plan)));
         }
         for action in plan.actions.iter().chain(&plan.status) {
             match model.apply(action, now) {
                 Ok(()) => {}
                 // The executor would look again later.
                 Err(Rejected::Remaining(_)) => break,
-                Err(reason) => return Err(NotQuiet::Rejected { plan, reason }),
+                Err(reason) => return Err(NotQuiet::Rejected { plan: Box::new(plan), reason }),
             }
         }
         plans.push(plan);
