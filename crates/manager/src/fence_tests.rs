@@ -30,7 +30,7 @@ fn object(name: &str, uid: &str, revision: u64, deleting: bool) -> AnyObject {
             namespace: Some("default".into()),
             uid: Some(uid.into()),
             resource_version: Some(revision.to_string()),
-            deletion_timestamp: deleting.then(|| Time(jiff::Timestamp::UNIX_EPOCH)),
+            deletion_timestamp: deleting.then_some(Time(jiff::Timestamp::UNIX_EPOCH)),
             ..ObjectMeta::default()
         },
         ..ConfigMap::default()
