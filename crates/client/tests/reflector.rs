@@ -1,5 +1,6 @@
 //! The caches against an API that follows a script: resumes, gaps, broken frames, refusals. Time is paused, so back-off
 //! costs nothing.
+#![allow(clippy::unwrap_used)] // A test that cannot lock or read its own script has failed.
 
 use std::{
     collections::VecDeque,
@@ -28,6 +29,8 @@ enum Answer {
     Open(Vec<String>),
 }
 
+type Frames = StreamBody<stream::BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
+
 #[derive(Clone, Default)]
 struct Api {
     answers: Arc<Mutex<VecDeque<Answer>>>,
@@ -48,10 +51,7 @@ impl Api {
         }))
     }
 
-    fn answer(
-        &self,
-        request: &Request<kube::client::Body>,
-    ) -> Response<StreamBody<stream::BoxStream<'static, Result<Frame<Bytes>, Infallible>>>> {
+    fn answer(&self, request: &Request<kube::client::Body>) -> Response<Frames> {
         // The time limit of a watch is an implementation detail.
         let uri = request.uri().to_string();
         let uri = uri.split('&').filter(|p| !p.starts_with("timeoutSeconds")).collect::<Vec<_>>().join("&");
