@@ -39,7 +39,7 @@ pub struct Args {
     field_manager: String,
 
     /// `client` only reads the manifests, `server` does all but keep the result
-    #[arg(long, value_parser = ["none", "client", "server"], default_value = "none", num_args = 0..=1, default_missing_value = "client")]
+    #[arg(long, value_parser = ["none", "client", "server"], default_value = "none", num_args = 0..=1, require_equals = true, default_missing_value = "client")]
     dry_run: String,
 
     /// name, json, yaml or jsonpath=TEMPLATE: show the result

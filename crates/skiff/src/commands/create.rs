@@ -38,7 +38,7 @@ struct Common {
     namespace: Option<String>,
 
     /// `client` only shows what would be sent, `server` does all but keep the result
-    #[arg(long, global = true, value_parser = ["none", "client", "server"], default_value = "none", num_args = 0..=1, default_missing_value = "client")]
+    #[arg(long, global = true, value_parser = ["none", "client", "server"], default_value = "none", num_args = 0..=1, require_equals = true, default_missing_value = "client")]
     dry_run: String,
 
     /// name, json, yaml or jsonpath=TEMPLATE: show the result

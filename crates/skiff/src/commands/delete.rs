@@ -52,7 +52,7 @@ pub struct Args {
     now: bool,
 
     /// Return only when the objects are gone
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     wait: bool,
 
     /// How long to wait for each object; 0 for as long as it takes
@@ -64,7 +64,7 @@ pub struct Args {
     ignore_not_found: bool,
 
     /// `server` does all but delete
-    #[arg(long, value_parser = ["none", "client", "server"], default_value = "none", num_args = 0..=1, default_missing_value = "client")]
+    #[arg(long, value_parser = ["none", "client", "server"], default_value = "none", num_args = 0..=1, require_equals = true, default_missing_value = "client")]
     dry_run: String,
 
     /// `name`: print only names

@@ -41,7 +41,7 @@ pub struct Args {
     no_events: bool,
 
     /// Upstream's spelling of the same
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", hide = true)]
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
     show_events: bool,
 }
 
