@@ -6,3 +6,4 @@ mod examples;
 mod guests;
 mod kubectl;
 mod tool;
+mod verbs;
