@@ -1,5 +1,7 @@
 //! The product: the command line and the only wiring of stores, runtimes and loops ([`compose`]).
 
+#![allow(clippy::print_stdout, reason = "a command line prints")]
+
 pub mod apply;
 pub mod catalog;
 pub mod commands;
