@@ -1,5 +1,7 @@
 //! The rules of the structure, as tests: who may depend on whom, and what must not appear where.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
