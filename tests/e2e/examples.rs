@@ -11,7 +11,7 @@ use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
 use skiff_testing::{Cluster, eventually};
 
-use crate::tool::{root, wasm};
+use crate::tool::root;
 
 /// Runs a module in a pod to its end; gives its exit code and what it printed.
 async fn run(cluster: &Cluster, name: &str, module: &Path, container: Value, volumes: Value) -> (i32, String) {
