@@ -119,7 +119,7 @@ mod tests {
         report.one("memory", 41.25, "MiB");
         let expected = "cluster: v1.37.0\n\
             MEASURED   N     RATE OR VALUE   P50        P99        MAX\n\
-            creates    100   50/s            50.01 ms   99.01 ms   100.03 ms\n\
+            creates    100   50/s            50.02 ms   99.01 ms   100.03 ms\n\
             memory     1     41.2 MiB\n";
         assert_eq!(report.table(), expected);
         let json: Value = serde_json::from_str(&report.json().unwrap()).unwrap();
