@@ -2,11 +2,14 @@
 
 use std::fmt::Write;
 
+/// The narrowest cell, without the space after it: kubectl's columns are six characters or more.
+pub const CELL_CHARS_MIN: usize = 3;
+
 /// Renders a header and rows; the last column is not padded.
 pub fn render(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut all = vec![header.iter().map(ToString::to_string).collect::<Vec<_>>()];
     all.extend(rows);
-    let columns = all.iter().map(Vec::len).max().unwrap_or(0);
+    let columns = all.iter().map(Vec::len).max().unwrap_or(0).max(CELL_CHARS_MIN);
     let width = |c: usize| all.iter().filter_map(|r| r.get(c)).map(|cell| cell.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut out = String::new();

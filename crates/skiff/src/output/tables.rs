@@ -1,5 +1,6 @@
 //! Tables that the server made, as kubectl prints them.
 
+use crate::table::CELL_CHARS_MIN;
 use serde_json::Value;
 
 /// What is added to or left out of the server's columns.
@@ -94,7 +95,7 @@ impl Printer {
         for line in lines {
             self.widths.resize(self.widths.len().max(line.len()), 0);
             for (width, cell) in self.widths.iter_mut().zip(line) {
-                *width = (*width).max(cell.chars().count());
+                *width = (*width).max(cell.chars().count()).max(CELL_CHARS_MIN);
             }
         }
         for line in lines {

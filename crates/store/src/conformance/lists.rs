@@ -1,3 +1,5 @@
+//! Lists: whole, in chunks, and at an older revision.
+
 use super::*;
 use crate::FIRST_REVISION;
 

@@ -1,3 +1,5 @@
+//! Watches: what they deliver, from where, and how they end.
+
 use super::*;
 
 pub(super) async fn a_watch_sees_what_comes(factory: &dyn Factory) {

@@ -1,3 +1,5 @@
+//! Transactions: preconditions, atomicity, revisions and limits.
+
 use super::*;
 use crate::{FIRST_REVISION, OPS_MAX};
 
