@@ -7,5 +7,6 @@ mod command;
 mod examples;
 mod guests;
 mod kubectl;
+mod nodes;
 mod tool;
 mod verbs;

@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use axum::{Router, body::Body};
+use k8s_openapi::api::core::v1::Taint;
 use kube::Client;
 use parking_lot::RwLock;
 use skiff_apiserver::{
@@ -24,6 +25,7 @@ use skiff_client::SharedCache;
 use skiff_manager::{Manager, ManagerConfig, ManagerHandle};
 use skiff_node::{Node, NodeConfig, NodeHandle};
 use skiff_runtime::{Runtime, fake::FakeRuntime};
+pub use skiff_runtime_wasm::INSTANCES_MAX_DEFAULT as CONTAINERS_MAX_DEFAULT;
 use skiff_runtime_wasm::{WasmConfig, WasmRuntime};
 use skiff_store::{Store, memory::MemoryStore};
 use skiff_store_redb::RedbStore;
@@ -34,6 +36,9 @@ use tower::ServiceExt;
 
 /// How long containers get to end when the process stops.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// The label of a simulated node, and the key of its taint.
+pub const SIMULATED: &str = "skiff.dev/simulated";
 
 /// What a cluster in this process is made of.
 #[derive(Clone, Debug)]
@@ -48,8 +53,11 @@ pub struct Options {
     pub kubeconfig: Option<PathBuf>,
     /// Wasm nodes.
     pub nodes: usize,
-    /// Simulated nodes.
+    /// Simulated nodes. Beside Wasm nodes they are tainted with [`SIMULATED`], so that no program is sent to where
+    /// nothing runs; on their own they take every pod.
     pub fake_nodes: usize,
+    /// The most containers alive at once on all Wasm nodes together: their pools share this process's address space.
+    pub containers_max: usize,
 }
 
 impl Options {
@@ -62,6 +70,7 @@ impl Options {
             kubeconfig: None,
             nodes: 1,
             fake_nodes: 0,
+            containers_max: CONTAINERS_MAX_DEFAULT,
         }
     }
 }
@@ -171,14 +180,26 @@ impl Cluster {
         for index in 1..=options.nodes {
             let name = format!("skiff-{index}");
             let dir = places.node(&name);
-            let runtime = WasmRuntime::open(WasmConfig::new(dir.join("runtime")))
-                .with_context(|| format!("failed to open the Wasm runtime of {name}"))?;
+            let mut config = WasmConfig::new(dir.join("runtime"));
+            config.instances_max = Some((options.containers_max / options.nodes).max(1));
+            let runtime =
+                WasmRuntime::open(config).with_context(|| format!("failed to open the Wasm runtime of {name}"))?;
             starting.push(self.node(name, dir, runtime));
         }
         for index in 1..=options.fake_nodes {
             let name = format!("fake-{index}");
             let dir = places.node(&name);
-            starting.push(self.node(name, dir, FakeRuntime::new()));
+            let (name, mut config) = self.node(name, dir, FakeRuntime::new());
+            config.labels.insert(SIMULATED.to_owned(), "true".to_owned());
+            if options.nodes > 0 {
+                config.taints.push(Taint {
+                    key: SIMULATED.to_owned(),
+                    value: Some("true".to_owned()),
+                    effect: "NoSchedule".to_owned(),
+                    time_added: None,
+                });
+            }
+            starting.push((name, config));
         }
         for (name, config) in starting {
             let handle = Node::start(config).await.with_context(|| format!("failed to start node {name}"))?;

@@ -46,6 +46,10 @@ pub async fn pause() {
     tokio::time::sleep(Duration::from_millis(10)).await;
 }
 
+/// The most containers that are alive at once in a test's cluster, unless its options say otherwise; also the pod
+/// capacity of its nodes together.
+const CONTAINERS_MAX: usize = 500;
+
 /// A cluster that ends with the value (call [`Cluster::stop`] to wait for it).
 pub struct Cluster {
     inner: Option<compose::Cluster>,
@@ -69,6 +73,8 @@ impl Cluster {
         let dir = TempDir::with_prefix("skiff-test-").context("failed to make a directory for the cluster")?;
         let mut options = Options::throwaway();
         options.data_dir = dir.path().to_owned();
+        // Many clusters share the address space of one test process.
+        options.containers_max = CONTAINERS_MAX;
         change(&mut options);
         Ok(Self { inner: Some(compose::Cluster::start(options).await?), dir })
     }

@@ -30,7 +30,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     nodes: usize,
 
-    /// Simulated nodes, whose pods run without programs
+    /// Simulated nodes, whose pods run without programs; beside Wasm nodes they are tainted with
+    /// skiff.dev/simulated=true:NoSchedule
     #[arg(long, value_name = "N", default_value_t = 0)]
     fake_nodes: usize,
 }
@@ -47,6 +48,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode> {
         kubeconfig: global.kubeconfig.clone(),
         nodes: args.nodes,
         fake_nodes: args.fake_nodes,
+        containers_max: compose::CONTAINERS_MAX_DEFAULT,
     };
     // Registered first: a signal during the start stops it cleanly too.
     let mut term = signal(SignalKind::terminate()).context("failed to watch for SIGTERM")?;
