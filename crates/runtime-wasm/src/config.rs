@@ -1,6 +1,8 @@
 //! What the binary tells the runtime when it opens it.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
+
+use crate::net::Network;
 
 /// Memory of a container that has no limit of its own: 1 GiB.
 pub const MEMORY_BYTES_DEFAULT: u64 = 1 << 30;
@@ -11,7 +13,7 @@ pub const CODE_BYTES_MAX: u64 = 64 << 20;
 /// The most containers that the pool is made for by default; fewer where the system allows fewer.
 pub const INSTANCES_MAX_DEFAULT: usize = 10_000;
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct WasmConfig {
     /// Images, compiled modules and the containers' private files are kept here. One process at a time.
     pub root: PathBuf,
@@ -26,6 +28,8 @@ pub struct WasmConfig {
     /// Of all containers together; default: the machine's memory.
     pub memory_bytes_total: Option<u64>,
     pub registry: RegistryConfig,
+    /// The pods' addresses; runtimes of one process share it, so that their pods reach each other. Default: one of its own.
+    pub network: Option<Arc<Network>>,
 }
 
 /// How registries are reached.
@@ -47,6 +51,7 @@ impl WasmConfig {
             memory_bytes_default: MEMORY_BYTES_DEFAULT,
             memory_bytes_total: None,
             registry: RegistryConfig::default(),
+            network: None,
         }
     }
 }

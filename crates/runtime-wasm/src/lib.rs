@@ -18,6 +18,7 @@ mod layout;
 mod limits;
 mod log;
 mod module;
+mod net;
 mod process;
 mod program;
 mod registry;
@@ -27,4 +28,5 @@ mod stdio;
 pub use config::{
     CODE_BYTES_MAX, IMAGE_BYTES_MAX, INSTANCES_MAX_DEFAULT, MEMORY_BYTES_DEFAULT, RegistryConfig, WasmConfig,
 };
+pub use net::Network;
 pub use runtime::WasmRuntime;

@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use futures::{FutureExt as _, stream::BoxStream};
 use parking_lot::Mutex;
 use skiff_runtime::{
-    Capabilities, ContainerConfig, ContainerId, ContainerState, ContainerStats, ContainerStatus, Credentials, Error,
-    Exit, Image, ImageSource, Result, Runtime, RuntimeEvent, Sandbox, SandboxConfig,
+    Capabilities, Connection, ContainerConfig, ContainerId, ContainerState, ContainerStats, ContainerStatus,
+    Credentials, Error, Exit, Image, ImageSource, Result, Runtime, RuntimeEvent, Sandbox, SandboxConfig, SandboxId,
     ledger::{Container, Ledger},
     reference::Reference,
 };
@@ -33,6 +33,7 @@ use crate::{
     limits::{Budget, Usage},
     log::Log,
     module,
+    net::{Network, PodNet},
     process::{self, Process},
     program::Machine,
     registry,
@@ -76,6 +77,9 @@ struct Shared {
     compiler: Arc<Compiler>,
     machine: OnceLock<Result<Started>>,
     budget: Arc<Budget>,
+    network: Arc<Network>,
+    /// Each pod's place in the network, while its sandbox is there.
+    nets: Mutex<HashMap<SandboxId, Arc<PodNet>>>,
     pulls: Mutex<HashMap<PullKey, Pull>>,
     /// Containers that hold an instance.
     alive: AtomicUsize,
@@ -114,11 +118,17 @@ impl WasmRuntime {
             handlers: HANDLERS.map(str::to_owned).to_vec(),
             wasm: true,
             stats: true,
+            port_forward: true,
+            pod_ip: true,
             containers_max: Some((instances_max, limit)),
             ..Capabilities::default()
         };
         raise_file_limit();
         let budget = Budget::new(config.memory_bytes_total);
+        let network = match &config.network {
+            Some(network) => network.clone(),
+            None => Network::open().map_err(|error| Error::Internal(format!("no addresses for pods: {error}")))?,
+        };
         let shared = Arc::new(Shared {
             config,
             capabilities,
@@ -128,6 +138,8 @@ impl WasmRuntime {
             compiler,
             machine: OnceLock::new(),
             budget,
+            network,
+            nets: Mutex::default(),
             pulls: Mutex::default(),
             alive: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
@@ -397,7 +409,13 @@ impl Runtime for WasmRuntime {
     }
 
     async fn run_sandbox(&self, config: SandboxConfig) -> Result<Sandbox> {
-        Ok(self.shared.ledger.run_sandbox(config))
+        let shared = &self.shared;
+        shared.ledger.run_sandbox(config, |id| {
+            let net = shared.network.join().map_err(|error| Error::Exhausted(error.to_string()))?;
+            let ip = net.ip();
+            shared.nets.lock().insert(id.clone(), net);
+            Ok(vec![ip.into()])
+        })
     }
 
     async fn stop_sandbox(&self, id: &str) -> Result<()> {
@@ -414,6 +432,7 @@ impl Runtime for WasmRuntime {
     async fn remove_sandbox(&self, id: &str) -> Result<()> {
         self.stop_sandbox(id).await?;
         self.shared.ledger.remove_sandbox(id);
+        self.shared.nets.lock().remove(id);
         Ok(())
     }
 
@@ -542,6 +561,15 @@ impl Runtime for WasmRuntime {
             cpu_nanos_total: process.usage.cpu_nanos.load(Ordering::Relaxed),
             log_bytes: process.log.lock().as_ref().map_or(0, Log::bytes_total),
         })
+    }
+
+    async fn dial(&self, sandbox: &str, port: u16) -> Result<Box<dyn Connection>> {
+        let net = self.shared.nets.lock().get(sandbox).cloned();
+        let net = net.ok_or_else(|| Error::NotFound { what: "sandbox", id: sandbox.to_owned() })?;
+        match net.dial(port).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(error) => Err(Error::Invalid(format!("dial tcp {}:{port}: {error}", net.ip()))),
+        }
     }
 
     async fn shutdown(&self, grace: Duration) {

@@ -158,7 +158,7 @@ impl Runtime for FakeRuntime {
     }
 
     async fn run_sandbox(&self, config: SandboxConfig) -> Result<Sandbox> {
-        Ok(self.ledger.run_sandbox(config))
+        self.ledger.run_sandbox(config, |_| Ok(Vec::new()))
     }
 
     async fn stop_sandbox(&self, id: &str) -> Result<()> {

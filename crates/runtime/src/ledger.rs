@@ -7,6 +7,7 @@
 use std::{
     collections::{HashMap, HashSet},
     hash::{BuildHasher, RandomState},
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -147,22 +148,27 @@ impl<T> Ledger<T> {
         .boxed()
     }
 
-    /// Idempotent per (uid, attempt).
-    pub fn run_sandbox(&self, config: SandboxConfig) -> Sandbox {
+    /// Idempotent per (uid, attempt). A new one gets the addresses that `address` gives.
+    pub fn run_sandbox(
+        &self,
+        config: SandboxConfig,
+        address: impl FnOnce(&SandboxId) -> Result<Vec<IpAddr>>,
+    ) -> Result<Sandbox> {
         let mut inner = self.inner.lock();
         let key = (config.uid.clone(), config.attempt);
         if let Some(entry) = inner.by_pod.get(&key).and_then(|id| inner.sandboxes.get(id)) {
-            return entry.sandbox.clone();
+            return Ok(entry.sandbox.clone());
         }
+        let id = self.id();
         let sandbox = Sandbox {
-            id: self.id(),
+            ips: address(&id)?,
+            id,
             namespace: config.namespace.clone(),
             name: config.name.clone(),
             uid: config.uid.clone(),
             attempt: config.attempt,
             ready: true,
             created: Timestamp::now(),
-            ips: Vec::new(),
         };
         inner.by_pod.insert(key, sandbox.id.clone());
         let entry = SandboxEntry {
@@ -173,7 +179,7 @@ impl<T> Ledger<T> {
             names: HashSet::new(),
         };
         inner.sandboxes.insert(sandbox.id.clone(), entry);
-        sandbox
+        Ok(sandbox)
     }
 
     pub fn sandboxes(&self) -> Vec<Sandbox> {

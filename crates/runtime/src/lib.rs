@@ -13,12 +13,14 @@ pub mod conformance;
 pub mod fake;
 pub mod ledger;
 pub mod reference;
+pub mod streams;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
+pub use streams::{Attached, Connection, ExecRequest, StreamsWanted, TerminalSize};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -276,6 +278,7 @@ pub struct ContainerStats {
 #[derive(Clone, Debug)]
 pub struct ExecOutput {
     pub code: i32,
+    /// At most [`streams::OUTPUT_BYTES_MAX`] of each; what is more is dropped.
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
 }
@@ -321,10 +324,35 @@ pub trait Runtime: Send + Sync + 'static {
         let _ = id;
         Err(Error::Unsupported("stats"))
     }
-    /// Runs a command to its end in a container, with a time-out.
-    async fn exec_sync(&self, id: &str, command: &[String], timeout: Duration) -> Result<ExecOutput> {
-        let _ = (id, command, timeout);
+    /// Starts another process in a running container: same files, environment, limits and network.
+    ///
+    /// # Errors
+    /// [`Error::InvalidState`] when the container does not run, [`Error::Invalid`] when the command can never run.
+    async fn exec(&self, id: &str, request: ExecRequest) -> Result<Attached> {
+        let _ = (id, request);
         Err(Error::Unsupported("exec"))
+    }
+    /// Joins the streams of a running container's own process: what it prints from now on, and its stdin if it has one.
+    async fn attach(&self, id: &str, wanted: StreamsWanted) -> Result<Attached> {
+        let _ = (id, wanted);
+        Err(Error::Unsupported("attach"))
+    }
+    /// A connection to a TCP port of the pod, as if made inside of it (port-forward, probes).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with `connection refused` when nothing listens there.
+    async fn dial(&self, sandbox: &str, port: u16) -> Result<Box<dyn Connection>> {
+        let _ = (sandbox, port);
+        Err(Error::Unsupported("port-forward"))
+    }
+    /// Runs a command to its end in a container; at the time-out it is killed (exec probes and hooks).
+    ///
+    /// # Errors
+    /// Those of [`Runtime::exec`], and [`Error::Invalid`] with `timed out after …`.
+    async fn exec_sync(&self, id: &str, command: &[String], timeout: Duration) -> Result<ExecOutput> {
+        let wanted = StreamsWanted { stdout: true, stderr: true, ..StreamsWanted::default() };
+        let attached = self.exec(id, ExecRequest { command: command.to_vec(), streams: wanted }).await?;
+        streams::collect(attached, timeout).await
     }
     /// Stops everything within `grace`, then returns. Sandboxes do not outlive an in-process runtime.
     async fn shutdown(&self, grace: Duration);

@@ -26,7 +26,7 @@ use skiff_manager::{Manager, ManagerConfig, ManagerHandle};
 use skiff_node::{Node, NodeConfig, NodeHandle};
 use skiff_runtime::{Runtime, fake::FakeRuntime};
 pub use skiff_runtime_wasm::INSTANCES_MAX_DEFAULT as CONTAINERS_MAX_DEFAULT;
-use skiff_runtime_wasm::{WasmConfig, WasmRuntime};
+use skiff_runtime_wasm::{Network, WasmConfig, WasmRuntime};
 use skiff_store::{Store, memory::MemoryStore};
 use skiff_store_redb::RedbStore;
 use tempfile::TempDir;
@@ -177,10 +177,12 @@ impl Cluster {
 
     async fn start_nodes(&mut self, options: &Options, places: &Places, connector: &InProcessNodes) -> Result<()> {
         let mut starting = Vec::new();
+        let network = Network::open().context("failed to take addresses for pods in 127.0.0.0/8")?;
         for index in 1..=options.nodes {
             let name = format!("skiff-{index}");
             let dir = places.node(&name);
             let mut config = WasmConfig::new(dir.join("runtime"));
+            config.network = Some(network.clone());
             config.instances_max = Some((options.containers_max / options.nodes).max(1));
             let runtime =
                 WasmRuntime::open(config).with_context(|| format!("failed to open the Wasm runtime of {name}"))?;
