@@ -10,3 +10,4 @@ mod kubectl;
 mod nodes;
 mod tool;
 mod verbs;
+mod wasi_suite;

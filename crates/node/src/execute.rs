@@ -1,6 +1,10 @@
 //! Carrying out a pod's commands against a runtime. What comes of each goes back as outcomes; nothing here decides.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use k8s_openapi::api::{
     core::v1::{Container, Pod, PodSpec, Service},
@@ -16,6 +20,7 @@ use skiff_reconcile::{
 };
 use skiff_runtime::{
     ContainerConfig, ContainerState, ContainerStatus, Error, Resources, Runtime, Sandbox, SandboxConfig,
+    annotations::declared_environment_only,
 };
 use tracing::warn;
 
@@ -333,7 +338,11 @@ impl PodContext {
         };
         let links = pod_spec.enable_service_links != Some(false);
         let services = self.agent.shared.list::<Service>(if links { None } else { Some("default") });
-        let services = env::services(services.iter().map(AsRef::as_ref), namespace, links);
+        let services = if declared_environment_only(pod.metadata.annotations.as_ref()) {
+            BTreeMap::new()
+        } else {
+            env::services(services.iter().map(AsRef::as_ref), namespace, links)
+        };
         let input = EnvInput { pod, container: spec, sources: &sources, facts: &facts, services: &services };
         let env = env::build(&input)?;
         let known: HashMap<&str, &str> = env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();

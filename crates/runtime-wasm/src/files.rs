@@ -56,7 +56,11 @@ pub fn lay_out(
         if let Some(parent) = message_path.and_then(|path| parent_beneath(root, path)) {
             std::fs::create_dir_all(parent)?;
         }
-        preopens.push(Preopen { host_path: root.to_owned(), guest_path: "/".to_owned(), perms: FsPerms::ReadWrite });
+        // A volume mounted at `/` is the root instead.
+        if mounts.iter().all(|mount| mount.container_path != "/" || !mount.host_path.is_dir()) {
+            let host_path = root.to_owned();
+            preopens.push(Preopen { host_path, guest_path: "/".to_owned(), perms: FsPerms::ReadWrite });
+        }
     }
     for mount in mounts {
         if mount.host_path.is_dir() {

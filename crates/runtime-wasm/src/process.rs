@@ -7,7 +7,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use skiff_runtime::{ContainerConfig, Exit, SandboxConfig};
+use skiff_runtime::{ContainerConfig, Exit, SandboxConfig, annotations::declared_environment_only};
 use tokio::sync::oneshot;
 
 use crate::{images::RunConfig, limits::Usage, log::Log, program::Program};
@@ -60,7 +60,8 @@ pub fn entry(args: &[String]) -> Option<String> {
 /// The image's variables, the host name, then the container's; the later of two wins.
 pub fn environment(config: &ContainerConfig, sandbox: &SandboxConfig, image: &RunConfig) -> Vec<(String, String)> {
     let hostname = [("HOSTNAME".to_owned(), sandbox.hostname.clone())];
-    let hostname = hostname.iter().filter(|(_, value)| !value.is_empty());
+    let told = !declared_environment_only(Some(&sandbox.annotations));
+    let hostname = hostname.iter().filter(|(_, value)| told && !value.is_empty());
     let mut env: Vec<(String, String)> = Vec::with_capacity(config.env.len() + image.env.len() + 1);
     // Service links can make thousands of them.
     let mut places: HashMap<&str, usize> = HashMap::with_capacity(env.capacity());

@@ -9,6 +9,7 @@
 //!   (`RFC3339NANO stdout|stderr F|P TEXT`), complete up to its exit, before the exit event is sent;
 //! - no container, however hostile, stalls another one or the node.
 
+pub mod annotations;
 pub mod conformance;
 pub mod fake;
 pub mod ledger;

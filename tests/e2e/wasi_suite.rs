@@ -1,0 +1,219 @@
+//! The public WASI test-suite (github.com/WebAssembly/wasi-testsuite, its branch of built programs), every program run as a pod.
+//!
+//! The suite is not in this repository: `SKIFF_WASI_TESTSUITE=DIR` names a checkout of `prod/testsuite-base`; without it this
+//! says so and passes. A program that passes under wasmtime's own command line (`SKIFF_WASMTIME=PATH`, or on PATH) must pass
+//! here; without one, every program must.
+//!
+//! Some programs count their variables: their pods ask for the declared ones only. A program's `root` becomes a volume mounted at `/`; its stdout and stderr are read from the pod's log.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api,
+    api::{DeleteParams, PostParams},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use skiff_testing::Cluster;
+
+/// Programs under way at once, and how long one may take.
+const AT_ONCE: usize = 8;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a program expects: the older form of the suite's files.
+#[derive(Default, Deserialize)]
+struct Spec {
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    root: Option<String>,
+    #[serde(default)]
+    exit_code: i32,
+    stdout: Option<String>,
+    stderr: Option<String>,
+}
+
+struct Program {
+    name: String,
+    module: PathBuf,
+    spec: Spec,
+}
+
+fn programs(suite: &Path) -> Vec<Program> {
+    let mut found = Vec::new();
+    for language in ["assemblyscript", "c", "rust"] {
+        let directory = suite.join("tests").join(language).join("testsuite/wasm32-wasip1");
+        let files = std::fs::read_dir(&directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
+        for file in files {
+            let module = file.unwrap().path();
+            if module.extension().is_none_or(|extension| extension != "wasm") {
+                continue;
+            }
+            let stem = module.file_stem().unwrap().to_string_lossy().to_lowercase().replace('_', "-");
+            let spec = std::fs::read(module.with_extension("json")).ok();
+            let spec = spec.map(|text| serde_json::from_slice(&text).expect("a spec of the suite")).unwrap_or_default();
+            found.push(Program { name: format!("{language}-{stem}"), module, spec });
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found
+}
+
+/// A fresh copy of a program's root: programs write into it.
+fn root(program: &Program, into: &Path) -> Option<PathBuf> {
+    let source = program.module.parent()?.join(program.spec.root.as_ref()?);
+    let target = into.join(&program.name);
+    copy(&source, &target);
+    Some(target)
+}
+
+fn copy(source: &Path, target: &Path) {
+    std::fs::create_dir_all(target).unwrap();
+    for entry in std::fs::read_dir(source).unwrap() {
+        let entry = entry.unwrap();
+        let to = target.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+fn pod(program: &Program, root: Option<&Path>) -> Pod {
+    let spec = &program.spec;
+    let env: Vec<Value> = spec.env.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+    let label = program.module.file_name().unwrap().to_string_lossy();
+    let mut container = json!({
+        "name": "main", "image": format!("localhost/{}:latest", program.name), "imagePullPolicy": "Never",
+        "command": [label], "args": spec.args, "env": env,
+    });
+    let mut pod = json!({
+        "runtimeClassName": "wasm", "restartPolicy": "Never", "automountServiceAccountToken": false,
+        "enableServiceLinks": false, "terminationGracePeriodSeconds": 0,
+    });
+    if let Some(root) = root {
+        container["volumeMounts"] = json!([{ "name": "root", "mountPath": "/" }]);
+        pod["volumes"] = json!([{ "name": "root", "hostPath": { "path": root } }]);
+    }
+    pod["containers"] = json!([container]);
+    serde_json::from_value(json!({
+        "metadata": { "name": program.name, "annotations": { "skiff.dev/environment": "declared" } },
+        "spec": pod,
+    }))
+    .unwrap()
+}
+
+/// Runs it as a pod; what is wrong with how it ended.
+async fn as_pod(cluster: &Cluster, program: &Program, roots: &Path) -> Result<(), String> {
+    let pods = Api::<Pod>::default_namespaced(cluster.client());
+    let root = root(program, roots);
+    pods.create(&PostParams::default(), &pod(program, root.as_deref())).await.map_err(|e| e.to_string())?;
+    let over = kube::runtime::wait::await_condition(pods.clone(), &program.name, |pod: Option<&Pod>| {
+        let phase = pod.and_then(|p| p.status.as_ref()).and_then(|s| s.phase.as_deref());
+        matches!(phase, Some("Succeeded" | "Failed"))
+    });
+    let ended = tokio::time::timeout(PATIENCE, over).await;
+    let pod = pods.get(&program.name).await.map_err(|e| e.to_string())?;
+    let status = pod.status.and_then(|s| s.container_statuses).and_then(|mut s| s.pop()).and_then(|s| s.state);
+    let log = async |stream: &str| {
+        let path = format!("/api/v1/namespaces/default/pods/{}/log?stream={stream}", program.name);
+        let request = http::Request::get(path).body(Vec::new()).unwrap();
+        cluster.client().request_text(request).await.unwrap_or_default()
+    };
+    let (stdout, stderr) = (log("Stdout").await, log("Stderr").await);
+    let _ = pods.delete(&program.name, &DeleteParams::default().grace_period(0)).await;
+    let Some(end) = status.clone().and_then(|s| s.terminated).filter(|_| ended.is_ok()) else {
+        return Err(format!("it did not end: {status:?} {stderr}"));
+    };
+    let tell = || format!("{} {} {stdout}{stderr}", end.exit_code, end.message.as_deref().unwrap_or_default());
+    if end.exit_code != program.spec.exit_code {
+        return Err(format!("exit code {}", tell()));
+    }
+    outputs(&program.spec, &stdout, &stderr)
+}
+
+fn outputs(spec: &Spec, stdout: &str, stderr: &str) -> Result<(), String> {
+    for (expected, found) in [(&spec.stdout, stdout), (&spec.stderr, stderr)] {
+        // A log ends its last line.
+        if let Some(expected) = expected
+            && expected.trim_end() != found.trim_end()
+        {
+            return Err(format!("printed {found:?}, not {expected:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file())
+}
+
+/// Runs it under wasmtime's command line.
+fn as_command(wasmtime: &Path, program: &Program, roots: &Path) -> bool {
+    let mut command = Command::new(wasmtime);
+    command.arg("run");
+    for (name, value) in &program.spec.env {
+        command.arg("--env").arg(format!("{name}={value}"));
+    }
+    if let Some(root) = root(program, roots) {
+        command.arg("--dir").arg(format!("{}::/", root.display()));
+    }
+    command.arg(&program.module).args(&program.spec.args).stdin(Stdio::null());
+    let output = command.output().expect("wasmtime runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    output.status.code() == Some(program.spec.exit_code)
+        && outputs(&program.spec, &text(&output.stdout), &text(&output.stderr)).is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_of_the_wasi_test_suite_pass_as_pods() {
+    let Some(suite) = std::env::var_os("SKIFF_WASI_TESTSUITE").map(PathBuf::from) else {
+        eprintln!("skipped: SKIFF_WASI_TESTSUITE names no checkout of the WASI test-suite");
+        return;
+    };
+    let wasmtime = std::env::var_os("SKIFF_WASMTIME").map(PathBuf::from).or_else(|| on_path("wasmtime"));
+    let programs = programs(&suite);
+    let cluster = Cluster::start().await.unwrap();
+    for program in &programs {
+        cluster.load(&format!("localhost/{}:latest", program.name), &program.module).await.unwrap();
+    }
+    let roots = tempfile::tempdir().unwrap();
+    let start = Instant::now();
+    let results: Vec<_> = futures::stream::iter(&programs)
+        .map(async |program| (program, as_pod(&cluster, program, &roots.path().join("pods")).await))
+        .buffered(AT_ONCE)
+        .collect()
+        .await;
+    let failed: BTreeMap<_, _> =
+        results.iter().filter_map(|(program, result)| Some((&program.name, result.as_ref().err()?))).collect();
+    eprintln!(
+        "{} of {} programs pass as pods, in {:?}",
+        programs.len() - failed.len(),
+        programs.len(),
+        start.elapsed()
+    );
+    let worse: BTreeSet<_> = match wasmtime {
+        None => failed.keys().copied().collect(),
+        Some(wasmtime) => {
+            let passes = |p: &&Program| as_command(&wasmtime, p, &roots.path().join("commands"));
+            let there: BTreeSet<_> = programs.iter().filter(passes).map(|program| &program.name).collect();
+            eprintln!("{} of {} programs pass under {}", there.len(), programs.len(), wasmtime.display());
+            failed.keys().copied().filter(|name| there.contains(name)).collect()
+        }
+    };
+    for (name, why) in &failed {
+        eprintln!("{name}: {why}");
+    }
+    assert!(worse.is_empty(), "fail here and pass under wasmtime: {worse:?}");
+    cluster.stop().await;
+}
