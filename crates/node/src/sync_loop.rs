@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret};
 use parking_lot::Mutex;
 use skiff_client::{Change, Scope, SharedCache};
 use skiff_lifecycle::{PodObserved, SandboxState, adopt};
-use skiff_reconcile::{Codec, KindRef};
+use skiff_reconcile::{Codec, EventType, KindRef};
 use skiff_runtime::RuntimeEvent;
 use tokio::sync::Notify;
 use tracing::{Instrument, info_span, warn};
@@ -227,6 +227,13 @@ fn runtime_event(agent: &Agent, event: RuntimeEvent) {
                 handle.mailbox.put(|news| {
                     news.touched.insert(container);
                 });
+            }
+        }
+        RuntimeEvent::Warning { pod_uid, container, reason, message } => {
+            let handle = agent.pods.read().get(&pod_uid).cloned();
+            if let Some(handle) = handle {
+                let pod = handle.snapshot.borrow().pod.clone();
+                agent.event(&pod, Some(&container), EventType::Warning, reason, message);
             }
         }
         RuntimeEvent::Resync => {

@@ -10,7 +10,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -26,6 +26,8 @@ use crate::{
 
 /// Events kept for a subscriber that is behind; one that is further behind gets [`RuntimeEvent::Resync`].
 pub const EVENTS_MAX: usize = 4096;
+/// Warnings that one container may cause; further ones are dropped.
+pub const WARNINGS_MAX: usize = 20;
 
 /// One container in the book. `extra` is the runtime's own part.
 pub struct Container<T> {
@@ -37,6 +39,7 @@ pub struct Container<T> {
     pub extra: T,
     phase: Mutex<Phase>,
     exited: Notify,
+    warnings: AtomicUsize,
 }
 
 enum Phase {
@@ -237,6 +240,7 @@ impl<T> Ledger<T> {
             extra,
             phase: Mutex::new(Phase::Created),
             exited: Notify::new(),
+            warnings: AtomicUsize::new(0),
         });
         entry.containers.push(container.id.clone());
         inner.containers.insert(container.id.clone(), container.clone());
@@ -300,6 +304,21 @@ impl<T> Ledger<T> {
         true
     }
 
+    /// Tells the user something about a container: [`RuntimeEvent::Warning`], the first [`WARNINGS_MAX`] times.
+    pub fn warn(&self, container: &Container<T>, reason: &'static str, mut message: String) {
+        if container.warnings.fetch_add(1, Ordering::Relaxed) >= WARNINGS_MAX {
+            container.warnings.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        truncate(&mut message, MESSAGE_BYTES_MAX);
+        let _ = self.events.send(RuntimeEvent::Warning {
+            pod_uid: container.pod_uid.clone(),
+            container: container.config.name.as_str().into(),
+            reason,
+            message,
+        });
+    }
+
     /// Forgets a container, which the caller has ended before.
     pub fn remove(&self, id: &str) {
         let mut inner = self.inner.lock();
@@ -315,5 +334,24 @@ impl<T> Ledger<T> {
 fn truncate(text: &mut String, bytes_max: usize) {
     if text.len() > bytes_max {
         text.truncate(text.floor_char_boundary(bytes_max));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_container_warns_only_so_often() {
+        let ledger: Ledger<()> = Ledger::new();
+        let sandbox = ledger.run_sandbox(SandboxConfig::default(), |_| Ok(Vec::new())).expect("made");
+        let container = ledger.create(&sandbox.id, ContainerConfig::default(), ()).expect("made");
+        let events = ledger.events();
+        for _ in 0..=WARNINGS_MAX {
+            ledger.warn(&container, "Denied", "x".to_owned());
+        }
+        drop(ledger);
+        let told = events.filter(|event| std::future::ready(matches!(event, RuntimeEvent::Warning { .. }))).count();
+        assert_eq!(told.await, WARNINGS_MAX);
     }
 }

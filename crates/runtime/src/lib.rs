@@ -261,6 +261,16 @@ pub enum RuntimeEvent {
         pod_uid: Arc<str>,
         container: ContainerId,
     },
+    /// Something that the user should know of a container that goes on: an Event of type Warning. At most
+    /// [`ledger::WARNINGS_MAX`] per container; those that a slow subscriber misses are lost.
+    Warning {
+        pod_uid: Arc<str>,
+        /// The container's name in its pod.
+        container: Arc<str>,
+        /// One word, as in `kubectl describe`.
+        reason: &'static str,
+        message: String,
+    },
     /// Something was lost: look at everything again.
     Resync,
 }

@@ -26,6 +26,7 @@ pub async fn start_comes_before_exit_and_each_once(h: &Harness) {
                     assert_eq!(sandbox, h.sandbox);
                     seen.push(("exited", container));
                 }
+                RuntimeEvent::Warning { .. } => {}
                 RuntimeEvent::Resync => panic!("nothing was lost"),
             }
             if seen.last().is_some_and(|(_, container)| *container == last.id) {
