@@ -7,6 +7,7 @@ mod command;
 mod examples;
 mod guests;
 mod kubectl;
+mod messages;
 mod nodes;
 mod tool;
 mod verbs;

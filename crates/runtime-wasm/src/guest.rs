@@ -3,13 +3,14 @@
 use std::sync::{Arc, atomic::AtomicBool, atomic::Ordering};
 
 use skiff_runtime::Exit;
-use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline, WasmBacktrace};
+use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx};
 
 use crate::{
     files::Preopen,
     limits::{Budget, Limits, OutOfMemory, Usage},
     log::{Log, Stream},
+    messages,
     program::{ENTRY_DEFAULT, Machine, Program, Runnable},
     stdio::LogStdio,
 };
@@ -144,19 +145,6 @@ fn exit_of(error: &wasmtime::Error, refused: Option<&OutOfMemory>, usage: &Usage
     if let Some(full) = error.downcast_ref::<PoolConcurrencyLimitError>() {
         return start_error(format!("the node has no room for another instance: {full}"));
     }
-    let signal = match error.downcast_ref::<Trap>() {
-        Some(Trap::IntegerDivisionByZero | Trap::IntegerOverflow | Trap::BadConversionToInteger) => SIGFPE,
-        Some(Trap::StackOverflow | Trap::MemoryOutOfBounds | Trap::HeapMisaligned) => SIGSEGV,
-        _ => SIGABRT,
-    };
-    let mut message = error.root_cause().to_string();
-    if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
-        message.push('\n');
-        message.push_str(&backtrace.to_string());
-    }
-    Exit { code: 128 + signal, reason: "Error", message }
+    let code = 128 + messages::traps::signal(error.downcast_ref());
+    Exit { code, reason: "Error", message: messages::traps::describe(error) }
 }
-
-const SIGABRT: i32 = 6;
-const SIGFPE: i32 = 8;
-const SIGSEGV: i32 = 11;

@@ -17,6 +17,7 @@ mod lanes;
 mod layout;
 mod limits;
 mod log;
+mod messages;
 mod module;
 mod net;
 mod process;

@@ -22,6 +22,9 @@ pub fn read(bytes: &[u8]) -> Result<Vec<u8>, String> {
     if let Some(what) = other(bytes) {
         return Err(format!("it is {what}, not a WebAssembly module"));
     }
+    if let Some(what) = text(bytes) {
+        return Err(format!("it is {what}, not a WebAssembly module"));
+    }
     match std::str::from_utf8(bytes) {
         Ok(text) if looks_like_text_format(text) => {
             let binary =
@@ -30,7 +33,12 @@ pub fn read(bytes: &[u8]) -> Result<Vec<u8>, String> {
             Ok(binary)
         }
         _ => {
-            Err("it is neither a WebAssembly module or component (\\0asm) nor WebAssembly text ((module …)".to_owned())
+            let start: String = String::from_utf8_lossy(&bytes[..bytes.len().min(16)]).escape_default().collect();
+            Err(format!(
+                "it is neither a WebAssembly module or component (\\0asm) nor WebAssembly text ((module …)); its {} bytes \
+                 start with \"{start}\"",
+                bytes.len()
+            ))
         }
     }
 }
@@ -55,18 +63,36 @@ fn looks_like_text_format(text: &str) -> bool {
 }
 
 fn other(bytes: &[u8]) -> Option<&'static str> {
-    let rows: [(&[u8], &str); 7] = [
+    let rows: [(&[u8], &str); 8] = [
         (b"\x7fELF", "a Linux executable (ELF)"),
         (b"#!", "a script"),
         (b"\x1f\x8b", "a gzip archive"),
         (b"\x28\xb5\x2f\xfd", "a zstd archive"),
         (b"PK\x03\x04", "a zip archive"),
-        (b"{", "JSON"),
+        (b"BZh", "a bzip2 archive"),
+        (b"\xfd7zXZ", "an xz archive"),
         (b"MZ", "a Windows executable"),
     ];
     let tar = bytes.get(257..262) == Some(b"ustar");
     rows.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|row| row.1).or(tar.then_some("a tar archive"))
 }
+
+/// Text that is not WebAssembly: an error page that was saved as a module, or a file of another kind.
+fn text(bytes: &[u8]) -> Option<&'static str> {
+    let start = String::from_utf8_lossy(&bytes[..bytes.len().min(TEXT_BYTES_SEEN)]).to_ascii_lowercase();
+    let start = start.trim_start_matches('\u{feff}').trim_start();
+    let rows: [(&[&str], &str); 5] = [
+        (&["<!doctype html", "<html"], "an HTML page, as a server gives in place of a file that it does not have"),
+        (&["<?xml", "<"], "XML"),
+        (&["{", "["], "JSON"),
+        (&["version https://git-lfs"], "a Git LFS pointer: fetch the file itself with `git lfs pull`"),
+        (&["-----begin"], "a PEM file"),
+    ];
+    rows.iter().find(|(starts, _)| starts.iter().any(|prefix| start.starts_with(prefix))).map(|row| row.1)
+}
+
+/// Of a text that is looked at to say what it is.
+const TEXT_BYTES_SEEN: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -76,8 +102,11 @@ mod tests {
 
     #[test]
     fn what_is_not_wasm_is_named() {
-        let rows: [(&[u8], &str); 8] = [
+        let rows: [(&[u8], &str); 11] = [
             (b"", "neither a WebAssembly module"),
+            (b"\n<!DOCTYPE html><title>404", "an HTML page"),
+            (b"  [1]", "JSON"),
+            (b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer"),
             (b"hello", "neither a WebAssembly module"),
             (b"\x7fELF\x02", "a Linux executable"),
             (b"#!/bin/sh\n", "a script"),

@@ -6,11 +6,8 @@ use wasmtime::{
 };
 use wasmtime_wasi::p2::bindings::CommandPre;
 
-use crate::guest::Host;
+use crate::{guest::Host, messages};
 
-/// What this host offers to guests, for messages.
-pub const OFFERS: &str = "WASI preview 1 (wasi_snapshot_preview1) for modules and WASI 0.2 (wasi:cli, clocks, \
-                          filesystem, io, random, sockets) for components";
 /// The function of a module that is run when none is named.
 pub const ENTRY_DEFAULT: &str = "_start";
 
@@ -42,30 +39,20 @@ impl Machine {
         Ok(Self { engine, modules, components })
     }
 
+    #[cfg(test)]
+    pub fn components(&self) -> &component::Linker<Host> {
+        &self.components
+    }
+
     pub fn link_module(&self, module: &Module) -> Program {
         let opens_files = module.imports().any(|import| import.name().starts_with("path_"));
-        let runnable = match self.unsatisfied(module) {
+        let mut scratch = Store::new(&self.engine, Host::for_linking());
+        let has = |module: &str, name: &str| self.modules.get(&mut scratch, module, name).is_ok();
+        let runnable = match messages::imports::of_module(module, has) {
             Some(message) => Err(message),
             None => self.modules.instantiate_pre(module).map(Runnable::Module).map_err(|error| format!("{error:#}")),
         };
         Program { runnable, opens_files }
-    }
-
-    /// Names every import that the host does not have.
-    fn unsatisfied(&self, module: &Module) -> Option<String> {
-        let mut scratch = Store::new(&self.engine, Host::for_linking());
-        let missing: Vec<_> = module
-            .imports()
-            .filter(|import| self.modules.get(&mut scratch, import.module(), import.name()).is_err())
-            .map(|import| format!("{:?} {:?}", import.module(), import.name()))
-            .collect();
-        let (first, more) = missing.split_first()?;
-        let more = more.iter().take(9).fold(String::new(), |text, import| text + ", " + import);
-        let rest = match missing.len() {
-            0..=10 => String::new(),
-            count => format!(" and {} others", count - 10),
-        };
-        Some(format!("unsatisfied import {first}{more}{rest}: this node offers {OFFERS}"))
     }
 
     pub fn link_component(&self, component: &Component) -> Program {
@@ -77,11 +64,11 @@ impl Machine {
                 .instantiate_pre(component)
                 .and_then(CommandPre::new)
                 .map(Runnable::Command)
-                .map_err(|error| format!("unsatisfied import: {error:#}: this node offers {OFFERS}"))
+                .map_err(|error| messages::imports::of_component(&self.components, component, &error))
         } else if exports("wasi:http/") {
             Err("it is an HTTP server (it exports wasi:http/incoming-handler), which is not yet supported".to_owned())
         } else {
-            Err("it is a component that exports neither wasi:cli/run (0.2) nor an HTTP handler".to_owned())
+            Err(messages::exports::of_component(component))
         };
         Program { runnable, opens_files }
     }
@@ -104,15 +91,7 @@ impl Program {
         match module.get_export(name) {
             Some(ExternType::Func(ty)) if ty.params().len() == 0 && ty.results().len() == 0 => Ok(()),
             Some(ExternType::Func(_)) => Err(format!("its function {name:?} takes parameters or gives results")),
-            _ => {
-                let functions: Vec<_> = module
-                    .exports()
-                    .filter(|export| matches!(export.ty(), ExternType::Func(_)))
-                    .map(|export| export.name().chars().take(100).collect::<String>())
-                    .take(10)
-                    .collect();
-                Err(format!("it exports no function {name:?}; its functions: {functions:?}"))
-            }
+            _ => Err(messages::exports::of_module(module, name)),
         }
     }
 }

@@ -32,7 +32,7 @@ use crate::{
     layout,
     limits::{Budget, Usage},
     log::Log,
-    module,
+    messages, module,
     net::{Network, PodNet},
     process::{self, Process},
     program::Machine,
@@ -41,27 +41,6 @@ use crate::{
 
 /// The engine says its version nowhere; a test compares this with Cargo.lock.
 pub const WASMTIME_VERSION: &str = "48.0.8";
-
-/// RuntimeClass handlers that mean "Wasm", whatever engine their names say: all are run by this one.
-const HANDLERS: [&str; 17] = [
-    "",
-    "wasm",
-    "wasmtime",
-    "wasmtime-v1",
-    "wasmedge",
-    "wasmedge-v1",
-    "wasmer",
-    "spin",
-    "spin-v2",
-    "wasmtime-spin",
-    "wasmtime-spin-v1",
-    "wasmtime-spin-v2",
-    "slight",
-    "wws",
-    "lunatic",
-    "crun",
-    "crun-wasm",
-];
 
 pub struct WasmRuntime {
     shared: Arc<Shared>,
@@ -115,7 +94,7 @@ impl WasmRuntime {
         let capabilities = Capabilities {
             scheme: "wasm",
             version: format!("wasmtime://{WASMTIME_VERSION}"),
-            handlers: HANDLERS.map(str::to_owned).to_vec(),
+            handlers: messages::engines::HANDLERS.map(|(name, _)| name.to_owned()).to_vec(),
             wasm: true,
             stats: true,
             port_forward: true,
@@ -471,7 +450,12 @@ impl Runtime for WasmRuntime {
             log: Mutex::default(),
             kill: Mutex::default(),
         };
-        Ok(shared.ledger.create(sandbox, config, process)?.id.clone())
+        let first = config.attempt == 0 && shared.ledger.containers(Some(sandbox)).is_empty();
+        let container = shared.ledger.create(sandbox, config, process)?;
+        if first && let Some(message) = messages::engines::substituted(&pod.runtime_handler) {
+            shared.ledger.warn(&container, messages::engines::REASON, message);
+        }
+        Ok(container.id.clone())
     }
 
     async fn start_container(&self, id: &str) -> Result<()> {
