@@ -7,12 +7,11 @@ use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx};
 
 use crate::{
+    exec::Stdio,
     files::Preopen,
     limits::{Budget, Limits, OutOfMemory, Usage},
-    log::{Log, Stream},
     messages,
     program::{ENTRY_DEFAULT, Machine, Program, Runnable},
-    stdio::LogStdio,
 };
 
 /// Files, streams, timers and the like that a guest may hold at once.
@@ -47,8 +46,8 @@ pub struct Launch {
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
     pub working_dir: Option<String>,
-    pub preopens: Vec<Preopen>,
-    pub log: Log,
+    pub preopens: Arc<[Preopen]>,
+    pub stdio: Stdio,
     pub usage: Arc<Usage>,
     pub budget: Arc<Budget>,
     pub memory_bytes_max: u64,
@@ -81,14 +80,12 @@ fn start_error(message: String) -> Exit {
 
 fn store(launch: Launch) -> Result<Store<Host>, String> {
     let mut wasi = WasiCtxBuilder::new();
-    wasi.stdout(LogStdio::new(launch.log.clone(), Stream::Stdout, launch.yielded.clone()))
-        .stderr(LogStdio::new(launch.log, Stream::Stderr, launch.yielded.clone()))
-        .args(&launch.args)
-        .envs(&launch.env);
+    launch.stdio.give(&mut wasi, &launch.yielded);
+    wasi.args(&launch.args).envs(&launch.env);
     if let Some(directory) = &launch.working_dir {
         wasi.initial_cwd(directory);
     }
-    for preopen in &launch.preopens {
+    for preopen in launch.preopens.iter() {
         wasi.preopened_dir(&preopen.host_path, &preopen.guest_path, preopen.perms)
             .map_err(|error| format!("failed to mount {:?}: {error}", preopen.guest_path))?;
     }

@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use skiff_runtime::Exit;
 use tokio::{
     runtime::{Builder, Handle, Runtime},
@@ -143,8 +144,10 @@ pub struct Metered {
     pub yielded: Arc<AtomicBool>,
     pub usage: Arc<Usage>,
     pub ticker: Arc<Ticker>,
-    pub log: Log,
-    pub bucket: Option<Bucket>,
+    /// Of a main process.
+    pub log: Option<Log>,
+    /// The container's: its processes share it.
+    pub bucket: Option<SharedBucket>,
     /// Epochs without a pause.
     pub slices: u32,
     pub pause: Option<Pin<Box<Sleep>>>,
@@ -170,7 +173,7 @@ impl Metered {
             self.guest.as_mut().poll(context)
         };
         let nanos = thread_nanos().saturating_sub(before);
-        self.usage.cpu_nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.usage.computed(nanos);
         if result.is_ready() {
             return result;
         }
@@ -178,9 +181,11 @@ impl Metered {
             self.slices = self.slices.saturating_add(1);
         } else {
             self.slices = 0;
-            self.log.park();
+            if let Some(log) = &self.log {
+                log.park();
+            }
         }
-        if let Some(debt) = self.bucket.as_mut().and_then(|bucket| bucket.charge(nanos)) {
+        if let Some(debt) = self.bucket.as_ref().and_then(|bucket| bucket.lock().charge(nanos)) {
             let mut pause = Box::pin(sleep(debt));
             // Registers the timer; the wake that the yield has caused finds it waiting.
             let _ = pause.as_mut().poll(context);
@@ -189,6 +194,8 @@ impl Metered {
         result
     }
 }
+
+pub type SharedBucket = Arc<Mutex<Bucket>>;
 
 /// Processor time that a limited guest may use now.
 pub struct Bucket {

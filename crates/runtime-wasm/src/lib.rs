@@ -10,6 +10,7 @@ mod artefact;
 mod compile;
 mod config;
 mod engine;
+mod exec;
 mod files;
 mod guest;
 mod images;

@@ -15,12 +15,54 @@ const INSTANCES_MAX: usize = 64;
 const MEMORIES_MAX: usize = 32;
 const TABLES_MAX: usize = 64;
 
-/// What a container uses, read by statistics while it runs.
+/// What a container uses, or one process of it, read by statistics while it runs.
 #[derive(Default)]
 pub struct Usage {
     pub memory_bytes: AtomicU64,
     pub memory_bytes_peak: AtomicU64,
     pub cpu_nanos: AtomicU64,
+    /// Of a process: its container's, which counts all of them together.
+    container: Option<Arc<Usage>>,
+}
+
+impl Usage {
+    /// Of one more process of that container.
+    pub fn of(container: &Arc<Self>) -> Arc<Self> {
+        Arc::new(Self { container: Some(container.clone()), ..Self::default() })
+    }
+
+    fn levels(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(self.container.as_deref())
+    }
+
+    pub fn computed(&self, nanos: u64) {
+        for usage in self.levels() {
+            usage.cpu_nanos.fetch_add(nanos, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts them if the container then has at most `max`; otherwise says how many it has.
+    fn take(&self, bytes: u64, max: u64) -> Result<(), u64> {
+        let whole = self.container.as_deref().unwrap_or(self);
+        let before = whole.memory_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > max {
+            whole.memory_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(before);
+        }
+        if self.container.is_some() {
+            self.memory_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        for usage in self.levels() {
+            usage.memory_bytes_peak.fetch_max(usage.memory_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, bytes: u64) {
+        for usage in self.levels() {
+            usage.memory_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The memory of all containers together.
@@ -62,11 +104,12 @@ pub enum OutOfMemory {
     Node { limit: u64, used: u64 },
 }
 
-/// The limiter of one container's store.
+/// The limiter of one process's store. The limit is that of its container, whose processes share it.
 pub struct Limits {
     usage: Arc<Usage>,
     budget: Arc<Budget>,
     max: u64,
+    /// By this process.
     used: u64,
     /// Said to the guest's end, too: an allocation of garbage-collected memory hides why it failed.
     pub refused: Option<OutOfMemory>,
@@ -83,16 +126,14 @@ impl Limits {
     }
 
     fn grow(&mut self, bytes: u64) -> wasmtime::Result<()> {
-        let wanted = self.used.saturating_add(bytes);
-        if wanted > self.max {
-            return Err(self.refuse(OutOfMemory::Container { limit: self.max, used: self.used, more: bytes }));
+        if let Err(used) = self.usage.take(bytes, self.max) {
+            return Err(self.refuse(OutOfMemory::Container { limit: self.max, used, more: bytes }));
         }
         if !self.budget.take(bytes) {
+            self.usage.give_back(bytes);
             return Err(self.refuse(OutOfMemory::Node { limit: self.budget.max, used: self.used }));
         }
-        self.used = wanted;
-        self.usage.memory_bytes.store(wanted, Ordering::Relaxed);
-        self.usage.memory_bytes_peak.fetch_max(wanted, Ordering::Relaxed);
+        self.used += bytes;
         Ok(())
     }
 }
@@ -100,7 +141,7 @@ impl Limits {
 impl Drop for Limits {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.used, Ordering::Relaxed);
-        self.usage.memory_bytes.store(0, Ordering::Relaxed);
+        self.usage.give_back(self.used);
     }
 }
 

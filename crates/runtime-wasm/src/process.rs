@@ -7,10 +7,18 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use skiff_runtime::{ContainerConfig, Exit, SandboxConfig, annotations::declared_environment_only};
-use tokio::sync::oneshot;
+use skiff_runtime::{ContainerConfig, Error, Exit, Result, SandboxConfig, annotations::declared_environment_only};
+use tokio::sync::{SetOnce, oneshot};
 
-use crate::{images::RunConfig, limits::Usage, log::Log, program::Program};
+use crate::{
+    exec::{Hub, Processes, Stdio},
+    files::Preopen,
+    images::RunConfig,
+    lanes::SharedBucket,
+    limits::Usage,
+    log::Log,
+    program::Program,
+};
 
 pub struct Process {
     pub program: Arc<Program>,
@@ -21,9 +29,28 @@ pub struct Process {
     pub working_dir: Option<String>,
     /// The private root directory, made at the start if at all.
     pub root: PathBuf,
+    /// What the guest sees, once its files are there.
+    pub preopens: SetOnce<Arc<[Preopen]>>,
+    /// Of the whole container.
     pub usage: Arc<Usage>,
+    /// Of the main process.
+    pub usage_main: Arc<Usage>,
+    pub bucket: Option<SharedBucket>,
+    /// What was exec'd.
+    pub processes: Processes,
+    /// Who is attached to the main process.
+    pub hub: Arc<Hub>,
     pub log: Mutex<Option<Log>>,
     pub kill: Mutex<Option<oneshot::Sender<Exit>>>,
+}
+
+/// One process to be started: the main one, or another.
+pub struct Run {
+    pub main: bool,
+    pub entry: Option<String>,
+    pub args: Vec<String>,
+    pub stdio: Stdio,
+    pub usage: Arc<Usage>,
 }
 
 /// The arguments: the pod's command and args over the image's entrypoint and cmd, as Kubernetes combines them. The first
@@ -42,6 +69,16 @@ pub fn arguments(config: &ContainerConfig, image: &RunConfig) -> Vec<String> {
         args.extend(config.args.iter().cloned());
     }
     args
+}
+
+/// The arguments of an exec'd process: those given. Where they begin with an option, the container's own first one
+/// comes before them: `exec pod -- --version` asks the container's program for its version.
+pub fn exec_arguments(main: &[String], command: &[String]) -> Result<Vec<String>> {
+    let Some(first) = command.first() else {
+        return Err(Error::Invalid("you must specify at least one command for the container".to_owned()));
+    };
+    let label = main.first().filter(|_| first.starts_with('-'));
+    Ok(label.into_iter().chain(command).cloned().collect())
 }
 
 /// `ghcr.io/a/hello:v1@sha256:…` → `hello`.

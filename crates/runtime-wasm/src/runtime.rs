@@ -14,17 +14,19 @@ use async_trait::async_trait;
 use futures::{FutureExt as _, stream::BoxStream};
 use parking_lot::Mutex;
 use skiff_runtime::{
-    Capabilities, Connection, ContainerConfig, ContainerId, ContainerState, ContainerStats, ContainerStatus,
-    Credentials, Error, Exit, Image, ImageSource, Result, Runtime, RuntimeEvent, Sandbox, SandboxConfig, SandboxId,
+    Attached, Capabilities, Connection, ContainerConfig, ContainerId, ContainerState, ContainerStats, ContainerStatus,
+    Credentials, Error, ExecRequest, Exit, Image, ImageSource, Result, Runtime, RuntimeEvent, Sandbox, SandboxConfig,
+    SandboxId, StreamsWanted,
     ledger::{Container, Ledger},
     reference::Reference,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{SetOnce, oneshot};
 
 use crate::{
     compile::Compiler,
     config::WasmConfig,
     engine::{self, Ticker},
+    exec::{Hub, Output, Processes, Stdio},
     files,
     guest::{self, Launch},
     images::{self, Content, Images, RunConfig},
@@ -34,7 +36,7 @@ use crate::{
     log::Log,
     messages, module,
     net::{Network, PodNet},
-    process::{self, Process},
+    process::{self, Process, Run},
     program::Machine,
     registry,
 };
@@ -47,11 +49,11 @@ pub struct WasmRuntime {
 }
 
 /// What outlives a call: guests hold it until they have ended.
-struct Shared {
+pub(crate) struct Shared {
     config: WasmConfig,
     capabilities: Capabilities,
     instances_max: usize,
-    ledger: Ledger<Process>,
+    pub(crate) ledger: Ledger<Process>,
     images: Images,
     compiler: Arc<Compiler>,
     machine: OnceLock<Result<Started>>,
@@ -60,9 +62,9 @@ struct Shared {
     /// Each pod's place in the network, while its sandbox is there.
     nets: Mutex<HashMap<SandboxId, Arc<PodNet>>>,
     pulls: Mutex<HashMap<PullKey, Pull>>,
-    /// Containers that hold an instance.
+    /// Processes of containers that hold an instance.
     alive: AtomicUsize,
-    closed: AtomicBool,
+    pub(crate) closed: AtomicBool,
 }
 
 /// The canonical reference, and the user's name and password.
@@ -71,10 +73,10 @@ type Pull = futures::future::Shared<futures::future::BoxFuture<'static, Result<I
 
 /// What is made when the first image or container needs it (or in the background before).
 #[derive(Clone)]
-struct Started {
-    machine: Arc<Machine>,
-    ticker: Arc<Ticker>,
-    lanes: Arc<Lanes>,
+pub(crate) struct Started {
+    pub machine: Arc<Machine>,
+    pub ticker: Arc<Ticker>,
+    pub lanes: Arc<Lanes>,
 }
 
 impl WasmRuntime {
@@ -96,6 +98,8 @@ impl WasmRuntime {
             version: format!("wasmtime://{WASMTIME_VERSION}"),
             handlers: messages::engines::HANDLERS.map(|(name, _)| name.to_owned()).to_vec(),
             wasm: true,
+            exec: true,
+            attach: true,
             stats: true,
             port_forward: true,
             pod_ip: true,
@@ -171,7 +175,7 @@ impl Shared {
         self.machine.get_or_init(make).clone()
     }
 
-    async fn started(self: &Arc<Self>) -> Result<Started> {
+    pub(crate) async fn started(self: &Arc<Self>) -> Result<Started> {
         if let Some(started) = self.machine.get() {
             return started.clone();
         }
@@ -258,8 +262,20 @@ impl Shared {
         }
     }
 
-    /// After the guest is gone: the log is complete, the files are read and removed, then the exit is told.
-    fn finish(&self, container: &Container<Process>, mut exit: Exit) {
+    /// After the main process is gone: what was exec'd ends, then the container.
+    fn finish(self: Arc<Self>, container: Arc<Container<Process>>, exit: Exit) {
+        if container.extra.processes.close() {
+            return self.finished(&container, exit);
+        }
+        // On the thread of a lane, within its runtime.
+        tokio::runtime::Handle::current().spawn(async move {
+            container.extra.processes.quiet().await;
+            self.finished(&container, exit);
+        });
+    }
+
+    /// The log is complete, the files are read and removed, then the exit is told.
+    fn finished(&self, container: &Container<Process>, mut exit: Exit) {
         let process = &container.extra;
         if let Some(log) = &*process.log.lock()
             && let Err(error) = log.finish()
@@ -273,47 +289,76 @@ impl Shared {
         }
         files::remove(&process.root, container.config.termination_message_path.as_deref());
         process.kill.lock().take();
-        self.alive.fetch_sub(1, Ordering::SeqCst);
-        self.ledger.exited(container, exit);
+        self.give_slot_back();
+        self.ledger.exited(container, exit.clone());
+        process.hub.ended(&exit);
     }
 
-    fn start(self: &Arc<Self>, container: Arc<Container<Process>>, started: Started) -> Result<()> {
+    /// Room for one more instance, until it is given back.
+    pub(crate) fn take_slot(&self) -> Result<()> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(Error::InvalidState("the runtime is shutting down".to_owned()));
         }
-        let config = &container.config;
-        let process = &container.extra;
         if self.alive.fetch_add(1, Ordering::SeqCst) >= self.instances_max {
-            self.alive.fetch_sub(1, Ordering::SeqCst);
+            self.give_slot_back();
             return Err(Error::Exhausted(format!(
                 "the node runs {} Wasm containers, as many as it can",
                 self.instances_max
             )));
         }
+        Ok(())
+    }
+
+    pub(crate) fn give_slot_back(&self) {
+        self.alive.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn start(self: &Arc<Self>, container: Arc<Container<Process>>, started: Started) -> Result<()> {
+        let process = &container.extra;
+        self.take_slot()?;
         let (sender, receiver) = oneshot::channel();
-        let log = self.enter(&container, sender).inspect_err(|_| {
-            self.alive.fetch_sub(1, Ordering::SeqCst);
-        })?;
+        let log = self.enter(&container, sender).inspect_err(|_| self.give_slot_back())?;
+        let hub = &process.hub;
+        let run = Run {
+            main: true,
+            entry: process.entry.clone(),
+            args: process.args.clone(),
+            stdio: Stdio {
+                stdin: hub.stdin.clone(),
+                output: Output::Log { log: log.clone(), attached: hub.clone() },
+                tty: hub.tty(),
+            },
+            usage: process.usage_main.clone(),
+        };
+        let mut guest = self.metered(&container, &started, run, receiver);
+        guest.log = Some(log);
+        let shared = self.clone();
+        started.lanes.spawn(guest, move |exit| shared.finish(container, exit));
+        Ok(())
+    }
+
+    /// A process of a container, ready to be driven.
+    pub(crate) fn metered(
+        self: &Arc<Self>,
+        container: &Arc<Container<Process>>,
+        started: &Started,
+        run: Run,
+        kill: oneshot::Receiver<Exit>,
+    ) -> Metered {
         let yielded = Arc::new(AtomicBool::new(false));
-        let guest = Metered {
-            guest: Box::pin(self.clone().guest(
-                container.clone(),
-                started.machine.clone(),
-                log.clone(),
-                yielded.clone(),
-            )),
-            kill: Some(receiver),
+        let usage = run.usage.clone();
+        let (machine, bucket) = (started.machine.clone(), container.extra.bucket.clone());
+        Metered {
+            guest: Box::pin(self.clone().guest(container.clone(), machine, run, yielded.clone())),
+            kill: Some(kill),
             yielded,
-            usage: process.usage.clone(),
+            usage,
             ticker: started.ticker.clone(),
-            log,
-            bucket: config.resources.cpu_millis_max.map(Bucket::new),
+            log: None,
+            bucket,
             slices: 0,
             pause: None,
-        };
-        let shared = self.clone();
-        started.lanes.spawn(guest, move |exit| shared.finish(&container, exit));
-        Ok(())
+        }
     }
 
     /// created → running, once, with its log there and the means to end it.
@@ -333,14 +378,13 @@ impl Shared {
         self: Arc<Self>,
         container: Arc<Container<Process>>,
         machine: Arc<Machine>,
-        log: Log,
+        run: Run,
         yielded: Arc<AtomicBool>,
     ) -> Exit {
         let process = &container.extra;
         let config = &container.config;
-        let message_path = config.termination_message_path.as_deref();
-        let private = process.program.opens_files;
-        let preopens = match files::lay_out(&process.root, private, &config.mounts, message_path) {
+        let preopens = if run.main { lay_out(&container) } else { Ok(process.preopens.wait().await.clone()) };
+        let preopens = match preopens {
             Ok(preopens) => preopens,
             Err(error) => {
                 let message = format!("failed to make the container's files: {error}");
@@ -350,13 +394,13 @@ impl Shared {
         let launch = Launch {
             machine,
             program: process.program.clone(),
-            entry: process.entry.clone(),
-            args: process.args.clone(),
+            entry: run.entry,
+            args: run.args,
             env: process.env.clone(),
             working_dir: process.working_dir.clone(),
             preopens,
-            log,
-            usage: process.usage.clone(),
+            stdio: run.stdio,
+            usage: run.usage,
             budget: self.budget.clone(),
             memory_bytes_max: config.resources.memory_bytes_max.unwrap_or(self.config.memory_bytes_default),
             yielded,
@@ -368,6 +412,16 @@ impl Shared {
             message: "the host failed while it ran this container; its log tells more".to_owned(),
         })
     }
+}
+
+/// Makes what the processes of a container see of files.
+fn lay_out(container: &Container<Process>) -> std::io::Result<Arc<[files::Preopen]>> {
+    let (process, config) = (&container.extra, &container.config);
+    let message_path = config.termination_message_path.as_deref();
+    let private = process.program.opens_files;
+    let preopens: Arc<[_]> = files::lay_out(&process.root, private, &config.mounts, message_path)?.into();
+    let _ = process.preopens.set(preopens.clone());
+    Ok(preopens)
 }
 
 fn disk(error: std::io::Error) -> Error {
@@ -439,6 +493,7 @@ impl Runtime for WasmRuntime {
         program.check(entry.as_deref()).map_err(invalid)?;
         files::check(&config.mounts).map_err(invalid)?;
         let RunConfig { working_dir, .. } = &image.run;
+        let usage = Arc::new(Usage::default());
         let process = Process {
             program,
             entry,
@@ -446,7 +501,12 @@ impl Runtime for WasmRuntime {
             args,
             working_dir: config.working_dir.clone().or_else(|| working_dir.clone()),
             root: shared.containers_directory().join(unique()),
-            usage: Arc::new(Usage::default()),
+            preopens: SetOnce::new(),
+            usage_main: Usage::of(&usage),
+            usage,
+            bucket: config.resources.cpu_millis_max.map(|millis| Arc::new(Mutex::new(Bucket::new(millis)))),
+            processes: Processes::default(),
+            hub: Hub::new(config.stdin, config.stdin_once, config.tty),
             log: Mutex::default(),
             kill: Mutex::default(),
         };
@@ -545,6 +605,14 @@ impl Runtime for WasmRuntime {
             cpu_nanos_total: process.usage.cpu_nanos.load(Ordering::Relaxed),
             log_bytes: process.log.lock().as_ref().map_or(0, Log::bytes_total),
         })
+    }
+
+    async fn exec(&self, id: &str, request: ExecRequest) -> Result<Attached> {
+        self.shared.exec(id, request).await
+    }
+
+    async fn attach(&self, id: &str, wanted: StreamsWanted) -> Result<Attached> {
+        self.shared.attach(id, wanted)
     }
 
     async fn dial(&self, sandbox: &str, port: u16) -> Result<Box<dyn Connection>> {

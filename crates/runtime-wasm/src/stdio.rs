@@ -1,4 +1,5 @@
-//! A guest's stdout or stderr, written to its log as it comes. A write that returns is in the file.
+//! A main process's stdout or stderr, written to its log as it comes and shown to who is attached. A write that returns
+//! is in the file.
 
 use std::{
     io,
@@ -17,7 +18,10 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamError, StreamResult},
 };
 
-use crate::log::{Log, Stream};
+use crate::{
+    exec::Hub,
+    log::{Log, Stream},
+};
 
 /// Bytes that a guest may offer in one call.
 const PERMIT_BYTES: usize = 64 << 10;
@@ -30,19 +34,26 @@ pub struct LogStdio {
     stream: Stream,
     /// Said when a turn is given up, as an epoch's end says it.
     yielded: Arc<AtomicBool>,
+    attached: Arc<Hub>,
     /// Written since the last turn.
     turn_bytes: usize,
 }
 
 impl LogStdio {
-    pub fn new(log: Log, stream: Stream, yielded: Arc<AtomicBool>) -> Self {
-        Self { log, stream, yielded, turn_bytes: 0 }
+    pub fn new(log: Log, stream: Stream, yielded: Arc<AtomicBool>, attached: Arc<Hub>) -> Self {
+        Self { log, stream, yielded, attached, turn_bytes: 0 }
+    }
+
+    fn print(&self, bytes: &[u8]) -> io::Result<()> {
+        self.log.write(self.stream, bytes)?;
+        self.attached.printed(self.stream, bytes);
+        Ok(())
     }
 }
 
 impl IsTerminal for LogStdio {
     fn is_terminal(&self) -> bool {
-        false
+        self.attached.tty()
     }
 }
 
@@ -64,7 +75,7 @@ impl Pollable for LogStdio {
 #[async_trait::async_trait]
 impl OutputStream for LogStdio {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.log.write(self.stream, &bytes).map_err(|error| StreamError::LastOperationFailed(error.into()))
+        self.print(&bytes).map_err(|error| StreamError::LastOperationFailed(error.into()))
     }
 
     fn flush(&mut self) -> StreamResult<()> {
@@ -89,7 +100,7 @@ impl OutputStream for LogStdio {
 
 impl AsyncWrite for LogStdio {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(self.log.write(self.stream, bytes).map(|()| bytes.len()))
+        Poll::Ready(self.print(bytes).map(|()| bytes.len()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -47,6 +47,11 @@ impl Subject for Wasm {
             Program::WritesFile(path) => program!("../../../wasm-examples/wat/", "files", "write", path, "written"),
             Program::Traps => program!("../../../wasm-examples/wat/", "trap",),
             Program::Recurses => program!("programs/", "recursion",),
+            Program::Obeys(words) => {
+                let Mapping::Runs(artefact) = program!("../../../wasm-examples/wat/", "obey",) else { unreachable!() };
+                let words: Vec<_> = words.iter().map(String::as_str).collect();
+                Mapping::Runs(artefact.args(&words))
+            }
             Program::GrowsMemory => program!("../../../wasm-examples/wat/", "memory-growth",),
         }
     }

@@ -317,7 +317,8 @@ mod tests {
                 | Program::WritesFile(_)
                 | Program::Traps
                 | Program::Recurses
-                | Program::GrowsMemory => Mapping::Lacks("a fake container runs nothing"),
+                | Program::GrowsMemory
+                | Program::Obeys(_) => Mapping::Lacks("a fake container runs nothing"),
             }
         }
     }

@@ -58,7 +58,24 @@ pub struct Subjected<'a> {
     events: BoxStream<'static, RuntimeEvent>,
 }
 
+/// The program that does what its arguments say.
+pub fn obeys(words: &[&str]) -> Program {
+    Program::Obeys(words.iter().map(|&word| word.to_owned()).collect())
+}
+
 impl Harness {
+    /// The command that makes a container of [`obeys`] run another process of it.
+    pub fn command(&self, words: &[&str]) -> Vec<String> {
+        let Mapping::Runs(artefact) = self.subject.map(&obeys(words)) else { return Vec::new() };
+        let mut command = artefact.command;
+        if command.is_empty() {
+            // The name of a program whose artefact is the program.
+            command.push("obey".to_owned());
+        }
+        command.extend(artefact.args);
+        command
+    }
+
     pub async fn open(subject: Box<dyn Subject>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let unique = format!("skiff-conformance-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));

@@ -4,8 +4,10 @@
 //! ([`Subject::map`], an exhaustive match, so that a missing mapping does not compile) or why it cannot. A case whose
 //! program a runtime lacks says so and passes. `runtime_conformance!(Subject)` makes one test of every case.
 
+pub mod attach;
 pub mod capabilities;
 pub mod events;
+pub mod exec;
 pub mod exits;
 pub mod harness;
 pub mod images;
@@ -60,6 +62,10 @@ pub enum Program {
     Recurses,
     /// Takes memory until it gets no more, and uses it.
     GrowsMemory,
+    /// Does what its arguments say: `sleep`, `loop` and `flood` (stdout) for ever, `input` (copies stdin to stdout),
+    /// `quit CODE`, `args` (prints those after it), `variables` (prints the environment), `read PATH`,
+    /// `write PATH TEXT`, `grow` (memory, until it gets no more), `trap`, `both` (`out` to stdout, `err` to stderr).
+    Obeys(Vec<String>),
 }
 
 /// What a runtime runs for a program.
@@ -174,6 +180,27 @@ macro_rules! runtime_conformance {
         $crate::runtime_conformance!(@topic $subject, capabilities, [
             what_is_absent_is_unsupported,
             the_default_handler_is_answered,
+        ]);
+        $crate::runtime_conformance!(@topic $subject, exec, [
+            arguments_and_streams_are_its_own,
+            exit_codes_are_told,
+            stdin_arrives_and_ends,
+            files_and_variables_are_the_containers,
+            who_is_not_read_waits,
+            what_is_dropped_is_killed,
+            it_ends_with_its_container,
+            it_needs_a_running_container,
+            a_time_out_kills,
+            memory_is_shared_and_the_main_process_survives,
+            processes_are_bounded,
+        ]);
+        $crate::runtime_conformance!(@topic $subject, attach, [
+            input_goes_in_and_output_comes_out,
+            stdin_stays_open_between_clients,
+            stdin_once_ends_with_its_client,
+            without_stdin_there_is_none,
+            a_slow_client_holds_nobody,
+            the_end_is_told,
         ]);
         $crate::runtime_conformance!(@topic $subject, isolation, [
             loops_do_not_stop_others,

@@ -1,0 +1,321 @@
+//! A bounded pipe in memory between a guest and whoever talks to it.
+//!
+//! What must stay true: it never holds more than twice its capacity; a side that waits holds no thread; when one side is
+//! gone the other is told. The guest's ends are in [`super::stdio`], the ends of this file are those of the host.
+
+use std::{
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes that a pipe holds before its writer waits.
+pub const PIPE_BYTES: usize = 64 << 10;
+/// Tasks that may wait for one side. More than one only if a guest polls a stream in several ways at once.
+const WAITING_MAX: usize = 8;
+
+/// Both ends; which of them somebody holds is told by closing the other.
+#[derive(Clone)]
+pub struct Pipe(Arc<Mutex<State>>);
+
+struct State {
+    bytes: VecDeque<u8>,
+    capacity: usize,
+    /// Nothing more will be written.
+    ended: bool,
+    /// Nothing more will be read.
+    broken: bool,
+    readers: Vec<Waker>,
+    writers: Vec<Waker>,
+    /// Bytes that found no room, not told to the reader yet.
+    lost: u64,
+    /// Nobody wants what is written: it is gone at once.
+    sink: bool,
+}
+
+impl State {
+    fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.bytes.len())
+    }
+
+    fn take(&mut self, into: &mut [u8]) -> usize {
+        let count = into.len().min(self.bytes.len());
+        let (front, back) = self.bytes.as_slices();
+        let first = count.min(front.len());
+        into[..first].copy_from_slice(&front[..first]);
+        into[first..count].copy_from_slice(&back[..count - first]);
+        self.bytes.drain(..count);
+        wake(&mut self.writers);
+        // A parked guest keeps no buffer for what was said long ago.
+        if self.bytes.is_empty() && self.bytes.capacity() > 4096 {
+            self.bytes = VecDeque::new();
+        }
+        count
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        if self.sink {
+            return;
+        }
+        self.bytes.extend(bytes);
+        wake(&mut self.readers);
+    }
+}
+
+fn wake(waiting: &mut Vec<Waker>) {
+    waiting.drain(..).for_each(Waker::wake);
+}
+
+fn wait(waiting: &mut Vec<Waker>, context: &Context<'_>) {
+    if waiting.iter().any(|known| known.will_wake(context.waker())) {
+        return;
+    }
+    if waiting.len() >= WAITING_MAX {
+        // Woken in vain is harmless; forgotten is not.
+        waiting.remove(0).wake();
+    }
+    waiting.push(context.waker().clone());
+}
+
+impl Pipe {
+    pub fn new() -> Self {
+        Self::with_capacity(PIPE_BYTES)
+    }
+
+    pub fn with_capacity(capacity: usize) -> Self {
+        let state = State {
+            bytes: VecDeque::new(),
+            capacity,
+            ended: false,
+            broken: false,
+            readers: Vec::new(),
+            writers: Vec::new(),
+            lost: 0,
+            sink: false,
+        };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// Takes whatever is written, for nobody.
+    pub fn sink() -> Self {
+        let pipe = Self::new();
+        pipe.0.lock().sink = true;
+        pipe
+    }
+
+    /// No more is written: who reads gets what is there, then the end.
+    pub fn end(&self) {
+        let mut state = self.0.lock();
+        tell_lost(&mut state);
+        state.ended = true;
+        wake(&mut state.readers);
+    }
+
+    /// No more is read: who writes is told so.
+    pub fn break_off(&self) {
+        let mut state = self.0.lock();
+        state.broken = true;
+        state.bytes = VecDeque::new();
+        wake(&mut state.writers);
+    }
+
+    pub fn is_broken(&self) -> bool {
+        self.0.lock().broken
+    }
+
+    /// Room for a writer now.
+    ///
+    /// # Errors
+    /// `BrokenPipe` when nobody reads any more.
+    pub fn room(&self) -> io::Result<usize> {
+        let state = self.0.lock();
+        if state.broken || state.ended { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(state.room()) }
+    }
+
+    /// Puts it in if there is twice as much room as a writer is promised: two streams may share the pipe.
+    ///
+    /// # Errors
+    /// `BrokenPipe` when nobody reads any more, `OutOfMemory` when it is more than was promised.
+    pub fn put(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.0.lock();
+        if state.broken || state.ended {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        if state.bytes.len() + bytes.len() > 2 * state.capacity {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        state.put(bytes);
+        Ok(())
+    }
+
+    /// Puts in what has room and loses the rest, which the reader is told later. Never waits.
+    pub fn offer(&self, bytes: &[u8]) {
+        let mut state = self.0.lock();
+        if state.broken || state.ended {
+            return;
+        }
+        if state.lost > 0 && state.room() > state.capacity / 2 {
+            tell_lost(&mut state);
+        }
+        if state.lost > 0 || bytes.len() > state.room() {
+            state.lost += bytes.len() as u64;
+        } else {
+            state.put(bytes);
+        }
+    }
+
+    /// What is there, at most `max` bytes; `None` at the end.
+    pub fn get(&self, max: usize) -> Option<Vec<u8>> {
+        let mut state = self.0.lock();
+        if state.bytes.is_empty() && (state.ended || state.broken) {
+            return None;
+        }
+        let mut taken = vec![0; max.min(state.bytes.len())];
+        state.take(&mut taken);
+        Some(taken)
+    }
+
+    /// Until there is something to read, or the end.
+    pub fn poll_readable(&self, context: &Context<'_>) -> Poll<()> {
+        let mut state = self.0.lock();
+        if !state.bytes.is_empty() || state.ended || state.broken {
+            return Poll::Ready(());
+        }
+        wait(&mut state.readers, context);
+        Poll::Pending
+    }
+
+    /// Until there is room, or nobody reads.
+    pub fn poll_writable(&self, context: &Context<'_>) -> Poll<()> {
+        let mut state = self.0.lock();
+        if state.room() > 0 || state.ended || state.broken {
+            return Poll::Ready(());
+        }
+        wait(&mut state.writers, context);
+        Poll::Pending
+    }
+
+    fn poll_get(&self, context: &Context<'_>, into: &mut [u8]) -> Poll<usize> {
+        let mut state = self.0.lock();
+        if state.bytes.is_empty() && !state.ended && !state.broken {
+            wait(&mut state.readers, context);
+            return Poll::Pending;
+        }
+        Poll::Ready(state.take(into))
+    }
+
+    fn poll_put(&self, context: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut state = self.0.lock();
+        if state.broken || state.ended {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if state.room() == 0 {
+            wait(&mut state.writers, context);
+            return Poll::Pending;
+        }
+        let count = bytes.len().min(state.room());
+        state.put(&bytes[..count]);
+        Poll::Ready(Ok(count))
+    }
+}
+
+fn tell_lost(state: &mut State) {
+    if state.lost > 0 {
+        let note = format!("\n[{} bytes of output were not read in time and are lost here]\n", state.lost);
+        state.lost = 0;
+        state.put(note.as_bytes());
+    }
+}
+
+/// The host's reading end: dropped, the pipe is broken.
+pub struct PipeReader(pub Pipe);
+
+impl AsyncRead for PipeReader {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let count = std::task::ready!(self.0.poll_get(context, into.initialize_unfilled()));
+        into.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for PipeReader {
+    fn drop(&mut self) {
+        self.0.break_off();
+    }
+}
+
+/// The host's writing end: dropped or shut down, the pipe ends, unless it is kept for another writer.
+pub struct PipeWriter {
+    pub pipe: Pipe,
+    pub keep: bool,
+}
+
+impl AsyncWrite for PipeWriter {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.pipe.poll_put(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.keep {
+            self.pipe.end();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for PipeWriter {
+    fn drop(&mut self) {
+        if !self.keep {
+            self.pipe.end();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_pipe_holds_the_writer_back() {
+        let pipe = Pipe::with_capacity(4);
+        let (mut reader, mut writer) = (PipeReader(pipe.clone()), PipeWriter { pipe, keep: false });
+        let write = tokio::spawn(async move { writer.write_all(b"0123456789").await });
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).await.expect("reads");
+        write.await.expect("ends").expect("writes");
+        assert_eq!(read, b"0123456789");
+    }
+
+    #[tokio::test]
+    async fn each_side_is_told_that_the_other_is_gone() {
+        let pipe = Pipe::with_capacity(4);
+        let mut writer = PipeWriter { pipe: pipe.clone(), keep: false };
+        drop(PipeReader(pipe.clone()));
+        assert_eq!(writer.write(b"x").await.expect_err("broken").kind(), io::ErrorKind::BrokenPipe);
+        assert!(pipe.is_broken());
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_is_told_what_it_lost() {
+        let pipe = Pipe::with_capacity(8);
+        pipe.offer(b"12345678");
+        pipe.offer(b"lost");
+        assert_eq!(pipe.get(100).expect("there"), b"12345678");
+        pipe.offer(b"new");
+        pipe.end();
+        let text = String::from_utf8(pipe.get(1000).expect("there")).expect("text");
+        assert!(text.contains("[4 bytes of output") && text.ends_with("new"), "{text}");
+        assert!(pipe.get(1).is_none());
+    }
+}
