@@ -5,6 +5,7 @@
 
 mod command;
 mod examples;
+mod files;
 mod guests;
 mod kubectl;
 mod messages;

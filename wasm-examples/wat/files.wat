@@ -1,4 +1,5 @@
-;; Reads or writes a file of a volume: `read PATH` prints it, `write PATH TEXT` makes it anew. Exits with 1 on failure.
+;; Reads or writes a file of a volume: `read PATH` prints it, `write PATH TEXT` makes it anew, `follow PATH` prints it
+;; whenever it has changed ("gone" while it cannot be opened), for ever. Exits with 1 on failure.
 (module
   (import "wasi_snapshot_preview1" "args_sizes_get" (func $args_sizes_get (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "args_get" (func $args_get (param i32 i32) (result i32)))
@@ -8,9 +9,12 @@
   (import "wasi_snapshot_preview1" "fd_prestat_dir_name" (func $fd_prestat_dir_name (param i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "path_open"
     (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_close" (func $fd_close (param i32) (result i32)))
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll_oneoff (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
   ;; 0: results; 16: a buffer's address and length; 24: a preopen's kind and length; 32: the opened file;
-  ;; 256: the arguments' addresses; 1024: a preopen's name; 2048: the arguments; 8192: what is read.
+  ;; 64: what a sleep waits for; 160: "gone"; 256: the arguments' addresses; 1024: a preopen's name; 2048: the arguments;
+  ;; 8192: what is read; 16384: what was printed last.
   (memory (export "memory") 1)
   (func $argument (param $index i32) (result i32)
     (i32.load (i32.add (i32.const 256) (i32.mul (local.get $index) (i32.const 4)))))
@@ -79,10 +83,56 @@
     (call $buffer (local.get $text) (call $length (local.get $text)))
     (if (call $fd_write (i32.load (i32.const 32)) (i32.const 16) (i32.const 1) (i32.const 4))
       (then (call $proc_exit (i32.const 1)))))
+  (data (i32.const 160) "gone\0a")
+  (func $same (param $length i32) (result i32)
+    (local $index i32)
+    (block $differs
+      (loop $next
+        (if (i32.ge_u (local.get $index) (local.get $length)) (then (return (i32.const 1))))
+        (br_if $differs (i32.ne
+          (i32.load8_u (i32.add (i32.const 8192) (local.get $index)))
+          (i32.load8_u (i32.add (i32.const 16384) (local.get $index)))))
+        (local.set $index (i32.add (local.get $index) (i32.const 1)))
+        (br $next)))
+    (i32.const 0))
+  ;; One subscription: a monotonic clock, relative, 20 ms.
+  (func $sleep
+    (memory.fill (i32.const 64) (i32.const 0) (i32.const 96))
+    (i32.store (i32.const 80) (i32.const 1))
+    (i64.store (i32.const 88) (i64.const 20000000))
+    (drop (call $poll_oneoff (i32.const 64) (i32.const 112) (i32.const 1) (i32.const 144))))
+  (func $follow
+    (local $length i32) (local $last i32)
+    (local.set $last (i32.const -1))
+    (loop $again
+      (if (call $open (call $argument (i32.const 2)) (i32.const 0) (i64.const 2))
+        (then
+          (memory.copy (i32.const 8192) (i32.const 160) (i32.const 5))
+          (local.set $length (i32.const 5)))
+        (else
+          (call $buffer (i32.const 8192) (i32.const 4096))
+          (if (call $fd_read (i32.load (i32.const 32)) (i32.const 16) (i32.const 1) (i32.const 0))
+            (then (call $proc_exit (i32.const 1))))
+          (local.set $length (i32.load (i32.const 0)))
+          (drop (call $fd_close (i32.load (i32.const 32))))))
+      (if (i32.or (i32.ne (local.get $length) (local.get $last)) (i32.eqz (call $same (local.get $length))))
+        (then
+          (local.set $last (local.get $length))
+          (memory.copy (i32.const 16384) (i32.const 8192) (local.get $length))
+          (call $buffer (i32.const 8192) (local.get $length))
+          (drop (call $fd_write (i32.const 1) (i32.const 16) (i32.const 1) (i32.const 4)))
+          ;; A line that is not ended would not be in the log.
+          (call $buffer (i32.const 164) (i32.const 1))
+          (if (i32.and (i32.ne (local.get $length) (i32.const 0))
+                (i32.ne (i32.load8_u (i32.add (i32.const 8191) (local.get $length))) (i32.const 10)))
+            (then (drop (call $fd_write (i32.const 1) (i32.const 16) (i32.const 1) (i32.const 4)))))))
+      (call $sleep)
+      (br $again)))
   (func (export "_start")
     (drop (call $args_sizes_get (i32.const 0) (i32.const 4)))
     (if (i32.lt_u (i32.load (i32.const 0)) (i32.const 3)) (then (call $proc_exit (i32.const 2))))
     (drop (call $args_get (i32.const 256) (i32.const 2048)))
+    (if (i32.eq (i32.load8_u (call $argument (i32.const 1))) (i32.const 102)) (then (call $follow)))
     (if (i32.eq (i32.load8_u (call $argument (i32.const 1))) (i32.const 114))
       (then (call $read))
       (else (call $write)))))

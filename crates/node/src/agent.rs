@@ -14,7 +14,7 @@ use skiff_runtime::Runtime;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{config::NodeConfig, mailbox::PodHandle};
+use crate::{config::NodeConfig, mailbox::PodHandle, volumes::Live};
 
 pub struct Agent {
     pub config: NodeConfig,
@@ -28,6 +28,9 @@ pub struct Agent {
     pub starts: Semaphore,
     pub pulls: Semaphore,
     pub writes: Semaphore,
+    pub refreshes: Semaphore,
+    /// Which pods mount which ConfigMaps and Secrets.
+    pub live: Live,
     /// By uid.
     pub pods: RwLock<HashMap<Arc<str>, Arc<PodHandle>>>,
     pub tasks: TaskTracker,

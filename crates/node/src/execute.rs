@@ -85,7 +85,7 @@ impl PodContext {
         match command {
             Command::MountVolumes => vec![self.mount(&pod).await],
             Command::UnmountVolumes => {
-                volumes::unmount(&self.agent.dirs, &self.handle.uid).await;
+                volumes::unmount(&self.agent, &pod, &self.handle).await;
                 vec![Outcome::VolumesGone]
             }
             Command::RunSandbox { attempt } => vec![self.run_sandbox(&pod, attempt).await],
@@ -111,7 +111,7 @@ impl PodContext {
     }
 
     async fn mount(&self, pod: &Arc<Pod>) -> Outcome {
-        match volumes::mount(&self.agent, pod).await {
+        match volumes::mount(&self.agent, pod, &self.handle).await {
             Ok(()) => Outcome::VolumesReady,
             Err(message) => {
                 self.agent.event(pod, None, Warning, "FailedMount", message.clone());

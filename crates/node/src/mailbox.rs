@@ -11,6 +11,8 @@ use skiff_lifecycle::ProbeKind;
 use skiff_reconcile::ObjectKey;
 use tokio::sync::{Notify, watch};
 
+use crate::volumes::Mounted;
+
 #[derive(Debug, Default)]
 pub struct News {
     /// The newest state of the object.
@@ -23,6 +25,8 @@ pub struct News {
     pub resync: bool,
     /// Something arrived that a failed step may have waited for.
     pub retry: bool,
+    /// A ConfigMap or Secret that its volumes are made of changed.
+    pub volumes_stale: bool,
     pub probes: Vec<(String, u32, ProbeKind, bool)>,
 }
 
@@ -67,6 +71,7 @@ pub struct PodHandle {
     /// Something failed that may succeed when a ConfigMap, Secret or image arrives.
     pub waiting: AtomicBool,
     pub snapshot: watch::Sender<Snapshot>,
+    pub volumes: Mounted,
 }
 
 impl PodHandle {
@@ -78,6 +83,7 @@ impl PodHandle {
             mailbox: Mailbox::default(),
             waiting: AtomicBool::new(false),
             snapshot: watch::Sender::new(Snapshot { pod, status, running: vec![] }),
+            volumes: Mounted::default(),
         }
     }
 }

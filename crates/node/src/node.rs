@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use crate::{
     agent::{Agent, Dirs},
     config::NodeConfig,
-    heartbeat, register, server, sync_loop,
+    heartbeat, register, server, sync_loop, volumes,
 };
 
 /// Between tries to register while the API does not answer.
@@ -87,6 +87,8 @@ impl Node {
             starts: Semaphore::new(limits.starts_max),
             pulls: Semaphore::new(limits.pulls_max),
             writes: Semaphore::new(limits.writes_max),
+            refreshes: Semaphore::new(volumes::REFRESHES_MAX),
+            live: volumes::Live::default(),
             pods: RwLock::new(HashMap::new()),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),

@@ -24,6 +24,11 @@ impl Sources {
         Self { config_maps, secrets }
     }
 
+    /// Some of them could not be read: asking again may help.
+    pub fn unreadable(&self) -> bool {
+        self.config_maps.values().any(Result::is_err) || self.secrets.values().any(Result::is_err)
+    }
+
     /// # Errors
     /// A message that names it, unless it may be missing.
     pub fn config_map(&self, name: &str, optional: bool) -> Result<Option<&ConfigMap>, String> {

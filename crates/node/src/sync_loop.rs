@@ -20,6 +20,7 @@ use crate::{
     cleanup::{self, Leftovers},
     execute::PodContext,
     mailbox::{PodHandle, uid},
+    volumes::SourceKind,
     worker::Worker,
 };
 
@@ -99,9 +100,17 @@ pub async fn run(agent: Arc<Agent>, up: impl FnOnce()) {
     let feed = Arc::new(Feed::default());
     let for_pods = feed.clone();
     own.on_change(&pods(), move |changes| for_pods.pods_changed(changes));
-    for kind in [KindRef::of::<ConfigMap>(), KindRef::of::<Secret>()] {
-        let feed = feed.clone();
-        agent.shared.on_change(&kind, move |changes| feed.sources_changed(changes));
+    let shared = &agent.shared;
+    let kinds = [(KindRef::of::<ConfigMap>(), SourceKind::ConfigMap), (KindRef::of::<Secret>(), SourceKind::Secret)];
+    for (kind, source) in kinds {
+        // The caches may outlive the node.
+        let (feed, agent) = (feed.clone(), Arc::downgrade(&agent));
+        shared.on_change(&kind, move |changes| {
+            feed.sources_changed(changes);
+            if let Some(agent) = agent.upgrade() {
+                agent.live.changed(&agent, source, changes);
+            }
+        });
     }
     let mut found = Some(found);
     up();

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use skiff_client::{Error as ApiError, rest::Written};
-use skiff_lifecycle::{Command, Outcome, PodObserved, plan};
+use skiff_lifecycle::{Command, Outcome, PodObserved, VolumesState, plan};
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
@@ -15,7 +15,7 @@ use crate::{
     execute::PodContext,
     mailbox::{News, PodHandle, Snapshot},
     probes::Prober,
-    status_writer,
+    status_writer, volumes,
 };
 
 /// How long a pod that is being started may keep the API waiting for its first status, so that one write tells all.
@@ -37,6 +37,9 @@ pub struct Worker {
     /// The pod is to be deleted from the API once its status is written.
     delete: Option<Command>,
     wake: Option<Instant>,
+    /// Its volumes are to be made again, and are being made again.
+    stale: bool,
+    refreshing: bool,
 }
 
 /// What the API knows, and what is on its way there.
@@ -51,6 +54,7 @@ struct Writer {
 enum Done {
     Job { quick: bool, outcomes: Vec<Outcome> },
     Written { status: Arc<PodStatus>, result: Result<u64, ApiError> },
+    Refreshed,
 }
 
 impl Worker {
@@ -68,6 +72,8 @@ impl Worker {
             prober,
             delete: None,
             wake: None,
+            stale: false,
+            refreshing: false,
         }
     }
 
@@ -113,6 +119,7 @@ impl Worker {
         self.handle().waiting.store(self.observed.waits(), std::sync::atomic::Ordering::Relaxed);
         self.prober.follow(&self.pod, &self.observed);
         self.wake = plan.requeue.map(|at| instant_of(at, now));
+        self.refresh(now);
         self.write();
         true
     }
@@ -122,6 +129,27 @@ impl Worker {
         self.quick += usize::from(quick);
         let work = self.ctx.clone().execute(self.pod.clone(), command);
         self.jobs.push(Box::pin(async move { Done::Job { quick, outcomes: work.await } }));
+    }
+
+    /// Makes the volumes again if what they are made of has changed, or a token in them is old.
+    fn refresh(&mut self, now: jiff::Timestamp) {
+        if self.observed.volumes != VolumesState::Ready || self.refreshing {
+            return;
+        }
+        match self.handle().volumes.renew() {
+            Some(at) if now >= at => self.stale = true,
+            Some(at) => self.wake = Some(self.wake.map_or(instant_of(at, now), |other| other.min(instant_of(at, now)))),
+            None => {}
+        }
+        if !std::mem::take(&mut self.stale) {
+            return;
+        }
+        self.refreshing = true;
+        let (ctx, pod) = (self.ctx.clone(), self.pod.clone());
+        self.jobs.push(Box::pin(async move {
+            volumes::refresh(&ctx.agent, &pod, &ctx.handle).await;
+            Done::Refreshed
+        }));
     }
 
     /// Shows others the new status, and says what there is to say about the change.
@@ -155,6 +183,7 @@ impl Worker {
             self.pod_changed(pod);
         }
         self.observed.gone |= news.gone;
+        self.stale |= news.volumes_stale;
         if news.retry {
             self.observed.apply(Outcome::RetryNow, self.agent().now());
         }
@@ -177,6 +206,8 @@ impl Worker {
         if !self.writer.busy && version > self.writer.revision {
             self.writer.told = Arc::new(pod.status.clone().unwrap_or_default());
         }
+        let of = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
+        self.stale |= volumes::shows_itself(&pod) && of(&pod) != of(&self.pod);
         self.pod = pod;
     }
 
@@ -215,6 +246,7 @@ impl Worker {
                 }
             }
             Done::Written { status, result } => self.written(status, result),
+            Done::Refreshed => self.refreshing = false,
         }
     }
 

@@ -2,35 +2,35 @@
 //! name. They lie in `pods/UID/volumes/KIND/NAME` and are gone with the pod.
 
 mod atomic;
+mod live;
 mod payload;
+
+pub use live::{Live, Mounted, REFRESHES_MAX, SourceKind, mount, refresh, shows_itself, unmount};
 
 use std::{
     collections::HashMap,
     io,
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Component, Path, PathBuf},
-    sync::Arc,
 };
 
-use k8s_openapi::api::core::v1::{Container, HostPathVolumeSource, Pod, PodSpec, Volume};
+use k8s_openapi::api::core::v1::{Container, HostPathVolumeSource, PodSpec, Volume};
 use skiff_runtime::Mount;
 
 use crate::{
     agent::{Agent, Dirs},
     expand::expand,
+    mailbox::PodHandle,
 };
 
-/// Makes all volumes of a pod. Idempotent.
-///
-/// # Errors
-/// A message for an event that names the volume.
-pub async fn mount(agent: &Arc<Agent>, pod: &Arc<Pod>) -> Result<(), String> {
-    let Some(volumes) = pod.spec.as_ref().and_then(|s| s.volumes.as_ref()).filter(|v| !v.is_empty()) else {
-        return Ok(());
-    };
-    let uid = crate::mailbox::uid(pod);
-    let payloads = payload::all(agent, pod, volumes).await?;
-    let (dirs, volumes) = (agent.dirs.clone(), volumes.clone());
+/// Writes what was fetched, and makes the volumes that need nothing fetched.
+async fn write_payloads(
+    agent: &Agent,
+    handle: &PodHandle,
+    volumes: &[Volume],
+    payloads: Vec<Option<atomic::Payload>>,
+) -> Result<(), String> {
+    let (dirs, uid, volumes) = (agent.dirs.clone(), handle.uid.clone(), volumes.to_vec());
     let made = tokio::task::spawn_blocking(move || {
         for (volume, payload) in volumes.iter().zip(payloads) {
             let failed = |e: io::Error| format!("MountVolume.SetUp failed for volume \"{}\" : {e}", volume.name);
@@ -44,16 +44,6 @@ pub async fn mount(agent: &Arc<Agent>, pod: &Arc<Pod>) -> Result<(), String> {
         Ok(())
     });
     made.await.map_err(|e| format!("mounting volumes was cut short: {e}"))?
-}
-
-/// Removes what [`mount`] made. What cannot be removed is left to the clean-up at the node's next start.
-pub async fn unmount(dirs: &Dirs, uid: &str) {
-    match tokio::fs::remove_dir_all(dirs.volumes(uid)).await {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(error = %e, uid, "volumes not removed");
-        }
-        _ => {}
-    }
 }
 
 /// Where a volume lies on the node.

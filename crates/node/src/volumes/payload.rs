@@ -16,29 +16,45 @@ use super::atomic::Payload;
 use crate::{
     agent::Agent,
     fields::{self, NodeFacts},
+    mailbox::PodHandle,
     sources::Sources,
 };
 
 const MODE: i32 = 0o644;
+const TOKEN_FAILED: &str = "failed to fetch token";
 
-/// One for each volume, in order; `None` for volumes that are not made of the API's data.
-///
-/// # Errors
-/// A message that names the first volume that cannot be made.
-pub async fn all(agent: &Arc<Agent>, pod: &Pod, volumes: &[Volume]) -> Result<Vec<Option<Payload>>, String> {
+/// What the volumes of a pod hold.
+pub struct Payloads {
+    /// One for each volume, in order; `None` for volumes that are not made of the API's data.
+    pub files: Vec<Option<Payload>>,
+    /// What they were made of.
+    pub sources: Sources,
+}
+
+pub struct Failure {
+    /// Names the first volume that cannot be made.
+    pub message: String,
+    /// The API did not answer: it may when it is asked again. Otherwise nothing changes before something is changed.
+    pub again: bool,
+}
+
+pub async fn all(agent: &Arc<Agent>, pod: &Pod, handle: &PodHandle, volumes: &[Volume]) -> Result<Payloads, Failure> {
     let (maps, secrets) = references(volumes);
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let sources = Sources::fetch(&agent.rest, namespace, maps, secrets).await;
-    let mut payloads = vec![];
+    let mut files = vec![];
     for volume in volumes {
-        let of = Of { agent, pod, sources: &sources };
+        let of = Of { agent, pod, handle, sources: &sources };
         let payload = of.volume(volume).await;
-        payloads.push(payload.map_err(|e| format!("MountVolume.SetUp failed for volume \"{}\" : {e}", volume.name))?);
+        files.push(payload.map_err(|e| {
+            let message = format!("MountVolume.SetUp failed for volume \"{}\" : {e}", volume.name);
+            Failure { message, again: sources.unreadable() || e.starts_with(TOKEN_FAILED) }
+        })?);
     }
-    Ok(payloads)
+    Ok(Payloads { files, sources })
 }
 
-fn references(volumes: &[Volume]) -> (Vec<String>, Vec<String>) {
+pub fn references(volumes: &[Volume]) -> (Vec<String>, Vec<String>) {
     let (mut maps, mut secrets) = (vec![], vec![]);
     for volume in volumes {
         maps.extend(volume.config_map.iter().map(|c| c.name.clone()));
@@ -54,6 +70,7 @@ fn references(volumes: &[Volume]) -> (Vec<String>, Vec<String>) {
 struct Of<'a> {
     agent: &'a Arc<Agent>,
     pod: &'a Pod,
+    handle: &'a PodHandle,
     sources: &'a Sources,
 }
 
@@ -150,6 +167,10 @@ impl Of<'_> {
         mode: i32,
         files: &mut Payload,
     ) -> Result<(), String> {
+        let now = self.agent.now();
+        if let Some(token) = self.handle.volumes.token(volume, &projection.path, now) {
+            return insert(files, &projection.path, token.into_bytes(), mode);
+        }
         let meta = &self.pod.metadata;
         let spec = self.pod.spec.as_ref();
         let account = spec.and_then(|s| s.service_account_name.as_deref()).unwrap_or("default");
@@ -165,7 +186,10 @@ impl Of<'_> {
         let accounts = KindRef::of::<ServiceAccount>();
         match self.agent.rest.create_sub::<TokenRequest>(&accounts, &key, "token", &body).await {
             Ok(answer) => {
-                let token = answer.status.and_then(|s| s.token).unwrap_or_default();
+                let status = answer.status.unwrap_or_default();
+                let token = status.token.unwrap_or_default();
+                let expires = status.expiration_timestamp.map_or(now, |time| time.0);
+                self.handle.volumes.keep_token(volume, &projection.path, token.clone(), now, expires);
                 insert(files, &projection.path, token.into_bytes(), mode)
             }
             Err(e) if matches!(e.code(), Some(404 | 405 | 501)) => {
@@ -176,7 +200,7 @@ impl Of<'_> {
                 self.agent.event(self.pod, None, Warning, "FailedMount", message);
                 Ok(())
             }
-            Err(e) => Err(format!("failed to fetch token: {e}")),
+            Err(e) => Err(format!("{TOKEN_FAILED}: {e}")),
         }
     }
 }
