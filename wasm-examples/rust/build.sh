@@ -14,8 +14,9 @@ done
 [ "${1:-}" = --check ] && exit 0
 out=${OUT:-.}
 target=${CARGO_TARGET_DIR:-target}
-cargo build --release --locked --target wasm32-wasip1 --target-dir "$target" -p hello -p counter -p ticker -p exit-code -p word-count
-cargo build --release --locked --target wasm32-wasip2 --target-dir "$target" -p http-hello
-for name in hello counter ticker exit-code word-count; do cp "$target/wasm32-wasip1/release/$name.wasm" "$out/$name.wasm"; done
+cargo build --release --locked --target wasm32-wasip1 --target-dir "$target" -p hello -p counter -p ticker -p exit-code -p word-count -p listener
+cargo build --release --locked --target wasm32-wasip2 --target-dir "$target" -p http-hello -p sockets
+for name in hello counter ticker exit-code word-count listener; do cp "$target/wasm32-wasip1/release/$name.wasm" "$out/$name.wasm"; done
 cp "$target/wasm32-wasip2/release/http_hello.wasm" "$out/http-hello.wasm"
-(cd "$out" && sha256sum hello.wasm counter.wasm ticker.wasm exit-code.wasm word-count.wasm http-hello.wasm >SHA256SUMS)
+cp "$target/wasm32-wasip2/release/sockets.wasm" "$out/sockets.wasm"
+(cd "$out" && sha256sum hello.wasm counter.wasm ticker.wasm exit-code.wasm word-count.wasm listener.wasm http-hello.wasm sockets.wasm >SHA256SUMS)

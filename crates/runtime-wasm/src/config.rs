@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use crate::net::Network;
+use crate::net::{Mode, Network};
 
 /// Memory of a container that has no limit of its own: 1 GiB.
 pub const MEMORY_BYTES_DEFAULT: u64 = 1 << 30;
@@ -30,6 +30,8 @@ pub struct WasmConfig {
     pub registry: RegistryConfig,
     /// The pods' addresses; runtimes of one process share it, so that their pods reach each other. Default: one of its own.
     pub network: Option<Arc<Network>>,
+    /// What the guests of a pod may do with the network when its annotation `skiff.dev/network` says nothing: all.
+    pub network_mode: Mode,
 }
 
 /// How registries are reached.
@@ -52,6 +54,7 @@ impl WasmConfig {
             memory_bytes_total: None,
             registry: RegistryConfig::default(),
             network: None,
+            network_mode: Mode::default(),
         }
     }
 }

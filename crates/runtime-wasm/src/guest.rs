@@ -4,13 +4,15 @@ use std::sync::{Arc, atomic::AtomicBool, atomic::Ordering};
 
 use skiff_runtime::Exit;
 use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
-use wasmtime_wasi::{I32Exit, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx};
+use wasmtime_wasi::{I32Exit, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx, sockets::WasiSocketsView};
 
 use crate::{
     exec::Stdio,
     files::Preopen,
     limits::{Budget, Limits, OutOfMemory, Usage},
     messages,
+    net::{ContainerNet, GuestNet, PodSockets},
+    process::Warn,
     program::{ENTRY_DEFAULT, Machine, Program, Runnable},
 };
 
@@ -21,6 +23,7 @@ const RESOURCES_MAX: usize = 1024;
 pub struct Host {
     pub wasi: WasiP1Ctx,
     limits: Limits,
+    net: Option<GuestNet>,
 }
 
 impl WasiView for Host {
@@ -33,7 +36,12 @@ impl Host {
     /// For a store in which nothing runs.
     pub fn for_linking() -> Self {
         let limits = Limits::new(0, Arc::default(), Budget::new(Some(0)));
-        Self { wasi: WasiCtxBuilder::new().build_p1(), limits }
+        Self { wasi: WasiCtxBuilder::new().build_p1(), limits, net: None }
+    }
+
+    /// What calls on sockets work with.
+    pub fn pod_sockets(&mut self) -> PodSockets<'_> {
+        PodSockets { inner: self.wasi.sockets(), net: self.net.as_mut() }
     }
 }
 
@@ -52,6 +60,9 @@ pub struct Launch {
     pub budget: Arc<Budget>,
     pub memory_bytes_max: u64,
     pub yielded: Arc<AtomicBool>,
+    /// Its pod's network, and what its container shares of it.
+    pub net: Arc<ContainerNet>,
+    pub warn: Warn,
 }
 
 /// Runs it to its end.
@@ -89,10 +100,15 @@ fn store(launch: Launch) -> Result<Store<Host>, String> {
         wasi.preopened_dir(&preopen.host_path, &preopen.guest_path, preopen.perms)
             .map_err(|error| format!("failed to mount {:?}: {error}", preopen.guest_path))?;
     }
+    let pod = launch.net.pod.clone();
+    wasi.allow_tcp(true)
+        .allow_udp(false)
+        .socket_addr_check(move |address, used| Box::pin(std::future::ready(pod.permits(address, used))));
     let limits = Limits::new(launch.memory_bytes_max, launch.usage, launch.budget);
     let mut wasi = wasi.build_p1();
     wasi.ctx().table.set_max_capacity(RESOURCES_MAX);
-    let mut store = Store::new(&launch.machine.engine, Host { wasi, limits });
+    let net = Some(GuestNet::new(launch.net, launch.warn));
+    let mut store = Store::new(&launch.machine.engine, Host { wasi, limits, net });
     store.limiter(|host| &mut host.limits);
     let yielded = launch.yielded;
     store.set_epoch_deadline(1);

@@ -30,5 +30,5 @@ mod stdio;
 pub use config::{
     CODE_BYTES_MAX, IMAGE_BYTES_MAX, INSTANCES_MAX_DEFAULT, MEMORY_BYTES_DEFAULT, RegistryConfig, WasmConfig,
 };
-pub use net::Network;
+pub use net::{Mode as NetworkMode, Network};
 pub use runtime::WasmRuntime;

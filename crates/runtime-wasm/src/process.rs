@@ -17,8 +17,12 @@ use crate::{
     lanes::SharedBucket,
     limits::Usage,
     log::Log,
+    net::ContainerNet,
     program::Program,
 };
+
+/// Tells the user something about a container that goes on: a reason of one word, and a message.
+pub type Warn = Arc<dyn Fn(&'static str, String) + Send + Sync>;
 
 pub struct Process {
     pub program: Arc<Program>,
@@ -40,6 +44,8 @@ pub struct Process {
     pub processes: Processes,
     /// Who is attached to the main process.
     pub hub: Arc<Hub>,
+    /// Its pod's network, and what its guests share of it.
+    pub net: Arc<ContainerNet>,
     pub log: Mutex<Option<Log>>,
     pub kill: Mutex<Option<oneshot::Sender<Exit>>>,
 }

@@ -6,7 +6,7 @@ use wasmtime::{
 };
 use wasmtime_wasi::p2::bindings::CommandPre;
 
-use crate::{guest::Host, messages};
+use crate::{guest::Host, messages, net};
 
 /// The function of a module that is run when none is named.
 pub const ENTRY_DEFAULT: &str = "_start";
@@ -36,6 +36,7 @@ impl Machine {
         wasmtime_wasi::p1::add_to_linker_async(&mut modules, |host: &mut Host| &mut host.wasi)?;
         let mut components = component::Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut components)?;
+        net::add_to_linker(&mut components)?;
         Ok(Self { engine, modules, components })
     }
 

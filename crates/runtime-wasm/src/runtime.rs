@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use skiff_runtime::{
     Attached, Capabilities, Connection, ContainerConfig, ContainerId, ContainerState, ContainerStats, ContainerStatus,
     Credentials, Error, ExecRequest, Exit, Image, ImageSource, Result, Runtime, RuntimeEvent, Sandbox, SandboxConfig,
-    SandboxId, StreamsWanted,
+    SandboxId, StreamsWanted, annotations,
     ledger::{Container, Ledger},
     reference::Reference,
 };
@@ -35,8 +35,8 @@ use crate::{
     limits::{Budget, Usage},
     log::Log,
     messages, module,
-    net::{Network, PodNet},
-    process::{self, Process, Run},
+    net::{ContainerNet, Network, PodFacts, PodNet},
+    process::{self, Process, Run, Warn},
     program::Machine,
     registry,
 };
@@ -160,6 +160,11 @@ impl Shared {
         self.config.root.join("containers")
     }
 
+    fn net(&self, sandbox: &str) -> Result<Arc<PodNet>> {
+        let net = self.nets.lock().get(sandbox).cloned();
+        net.ok_or_else(|| Error::NotFound { what: "sandbox", id: sandbox.to_owned() })
+    }
+
     fn started_blocking(&self) -> Result<Started> {
         let make = || {
             let failed = |error: String| Error::Internal(format!("failed to start the Wasm engine: {error}"));
@@ -248,6 +253,12 @@ impl Shared {
         for module in modules {
             self.compiler.forget(machine, &module);
         }
+    }
+
+    /// Makes what tells the user about this container.
+    fn warn(self: &Arc<Self>, container: &Arc<Container<Process>>) -> Warn {
+        let (shared, container) = (self.clone(), container.clone());
+        Arc::new(move |reason, message| shared.ledger.warn(&container, reason, message))
     }
 
     fn end(&self, container: &Container<Process>, exit: Exit) {
@@ -404,6 +415,8 @@ impl Shared {
             budget: self.budget.clone(),
             memory_bytes_max: config.resources.memory_bytes_max.unwrap_or(self.config.memory_bytes_default),
             yielded,
+            net: process.net.clone(),
+            warn: self.warn(&container),
         };
         let run = std::panic::AssertUnwindSafe(guest::run(launch)).catch_unwind();
         run.await.unwrap_or_else(|_| Exit {
@@ -443,8 +456,13 @@ impl Runtime for WasmRuntime {
 
     async fn run_sandbox(&self, config: SandboxConfig) -> Result<Sandbox> {
         let shared = &self.shared;
+        let mode = match config.annotations.get(annotations::NETWORK) {
+            Some(text) => text.parse().map_err(Error::Invalid)?,
+            None => shared.config.network_mode,
+        };
+        let facts = PodFacts { namespace: config.namespace.clone(), hostname: config.hostname.clone(), mode };
         shared.ledger.run_sandbox(config, |id| {
-            let net = shared.network.join().map_err(|error| Error::Exhausted(error.to_string()))?;
+            let net = shared.network.join(facts).map_err(|error| Error::Exhausted(error.to_string()))?;
             let ip = net.ip();
             shared.nets.lock().insert(id.clone(), net);
             Ok(vec![ip.into()])
@@ -507,6 +525,7 @@ impl Runtime for WasmRuntime {
             bucket: config.resources.cpu_millis_max.map(|millis| Arc::new(Mutex::new(Bucket::new(millis)))),
             processes: Processes::default(),
             hub: Hub::new(config.stdin, config.stdin_once, config.tty),
+            net: ContainerNet::new(shared.net(sandbox)?),
             log: Mutex::default(),
             kill: Mutex::default(),
         };
@@ -616,8 +635,7 @@ impl Runtime for WasmRuntime {
     }
 
     async fn dial(&self, sandbox: &str, port: u16) -> Result<Box<dyn Connection>> {
-        let net = self.shared.nets.lock().get(sandbox).cloned();
-        let net = net.ok_or_else(|| Error::NotFound { what: "sandbox", id: sandbox.to_owned() })?;
+        let net = self.shared.net(sandbox)?;
         match net.dial(port).await {
             Ok(stream) => Ok(Box::new(stream)),
             Err(error) => Err(Error::Invalid(format!("dial tcp {}:{port}: {error}", net.ip()))),

@@ -43,6 +43,10 @@ impl Block {
         1 << SIZE_LOG2
     }
 
+    pub fn contains(&self, ip: Ipv4Addr) -> bool {
+        u32::from(ip) >> SIZE_LOG2 == self.first >> SIZE_LOG2
+    }
+
     pub fn address(&self, offset: u32) -> Ipv4Addr {
         Ipv4Addr::from(self.first + offset)
     }

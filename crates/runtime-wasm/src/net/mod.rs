@@ -4,37 +4,62 @@
 //! or what its policy allows, never a port of the host that happens to listen on every address; and a process that
 //! ends gives its addresses back.
 //!
-//! A guest's port may not be the one that the host could take (below 1024 without root): the table leads from the pod's
-//! address and port to the socket that listens for it.
+//! A guest's port may not be the one that the host could take (below 1024 without root, or taken by a process of the
+//! host that listens on every address): the table leads from the pod's address and port to the socket that listens
+//! for it. Guests, `kubectl port-forward` and probes go by the table; a process of the host that connects to a pod's
+//! address itself reaches it where both ports are the same.
 
 mod block;
+mod container;
+pub mod pod;
+pub mod policy;
+mod sockets;
+mod table;
+mod tcp;
 
 use std::{
-    collections::{BTreeSet, HashMap},
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    sync::Arc,
+    net::{IpAddr, SocketAddr, SocketAddrV4},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
 use block::Block;
+use table::Table;
+
+pub use container::{ContainerNet, GuestNet};
+pub use pod::{PodFacts, PodNet};
+pub use policy::{Mode, Policy};
+pub use sockets::{PodSockets, add_to_linker};
+pub use table::Protocol;
+
+/// How old the list of the node's own addresses may be when a guest connects to the outside.
+const NODE_ADDRESSES_AGE_MAX: Duration = Duration::from_secs(5);
+/// File descriptors that guests' sockets leave to everything else in this process.
+const DESCRIPTORS_LEFT: u64 = 1024;
 
 /// The addresses of this process, shared by all its nodes, and who listens on them.
 pub struct Network {
     block: Block,
     table: Mutex<Table>,
+    node: Mutex<(Instant, Arc<[IpAddr]>)>,
+    published: Mutex<Published>,
+    /// Sockets of all guests, and how many there may be: half of the descriptors that this process may have.
+    sockets: AtomicUsize,
+    sockets_max: usize,
 }
 
+/// What the cluster offers beside pods. Services get their place here: an address leads to where it is served.
 #[derive(Default)]
-struct Table {
-    /// Offsets in the block that were given back, the one that is free for longest first is not worth the memory.
-    free: BTreeSet<u32>,
-    /// Offsets from here on were never given away.
-    next: u32,
-    /// Pod address and port → where the host listens for it.
-    listeners: HashMap<SocketAddrV4, SocketAddrV4>,
+struct Published {
+    services: Vec<(SocketAddr, SocketAddr)>,
+    allowed: Arc<[SocketAddr]>,
 }
 
 impl Network {
@@ -43,138 +68,82 @@ impl Network {
     /// # Errors
     /// When every block is taken, or the system has no addresses in 127.0.0.0/8.
     pub fn open() -> io::Result<Arc<Self>> {
-        let table = Table { next: 2, ..Table::default() };
-        Ok(Arc::new(Self { block: Block::claim()?, table: Mutex::new(table) }))
+        use rustix::process::{Resource, getrlimit};
+        let descriptors = getrlimit(Resource::Nofile).maximum.unwrap_or(1 << 20);
+        let sockets_max = (descriptors / 2).max(descriptors.saturating_sub(DESCRIPTORS_LEFT).min(128));
+        Ok(Arc::new(Self {
+            block: Block::claim()?,
+            table: Mutex::new(Table::default()),
+            node: Mutex::new((Instant::now(), node_addresses())),
+            published: Mutex::default(),
+            sockets: AtomicUsize::new(0),
+            sockets_max: usize::try_from(sockets_max).unwrap_or(usize::MAX),
+        }))
+    }
+
+    /// Lets every pod that has a network reach the API server: at its own address, and at that of its Service.
+    pub fn publish_api(&self, service: SocketAddr, actual: SocketAddr) {
+        let mut published = self.published.lock();
+        published.allowed = published.allowed.iter().copied().chain([actual]).collect();
+        // Who listens on every address is reached at any.
+        let reached =
+            if actual.ip().is_unspecified() { SocketAddr::new([127, 0, 0, 1].into(), actual.port()) } else { actual };
+        published.services.push((service, reached));
+    }
+
+    /// Where a Service's address and port lead.
+    fn service(&self, address: SocketAddr) -> Option<SocketAddr> {
+        let published = self.published.lock();
+        published.services.iter().find(|(service, _)| *service == address).map(|(_, actual)| *actual)
+    }
+
+    /// What a pod of this mode may reach outside, as it stands now.
+    pub fn policy(&self, mode: Mode) -> Policy {
+        let mut node = self.node.lock();
+        if node.0.elapsed() > NODE_ADDRESSES_AGE_MAX {
+            *node = (Instant::now(), node_addresses());
+        }
+        Policy { mode, node: node.1.clone(), allowed: self.published.lock().allowed.clone() }
     }
 
     /// Gives a pod its address, until the last of its [`PodNet`] is dropped.
     ///
     /// # Errors
     /// When all addresses of the block are in use.
-    pub fn join(self: &Arc<Self>) -> io::Result<Arc<PodNet>> {
-        let mut table = self.table.lock();
-        let offset = match table.free.pop_first() {
-            Some(offset) => offset,
-            None if table.next < self.block.size() - 1 => {
-                table.next += 1;
-                table.next - 1
-            }
-            None => {
-                let all = self.block.size() - 3;
-                return Err(io::Error::other(format!("all {all} pod addresses of this node are in use")));
-            }
-        };
-        Ok(Arc::new(PodNet { network: self.clone(), ip: self.block.address(offset), offset }))
+    pub fn join(self: &Arc<Self>, facts: PodFacts) -> io::Result<Arc<PodNet>> {
+        let offset = self.table.lock().take(self.block.size())?;
+        Ok(Arc::new(PodNet::new(self.clone(), facts, offset)))
     }
 
     /// Where the host listens for a pod's port, if anything does.
-    pub fn listener(&self, address: SocketAddrV4) -> Option<SocketAddrV4> {
-        self.table.lock().listeners.get(&address).copied()
-    }
-}
-
-/// One pod's place in the network.
-pub struct PodNet {
-    network: Arc<Network>,
-    ip: Ipv4Addr,
-    offset: u32,
-}
-
-impl PodNet {
-    pub fn ip(&self) -> Ipv4Addr {
-        self.ip
+    pub fn listener(&self, protocol: Protocol, address: SocketAddrV4) -> Option<SocketAddrV4> {
+        self.table.lock().find(protocol, address).map(|found| found.actual)
     }
 
-    pub fn network(&self) -> &Arc<Network> {
-        &self.network
-    }
-
-    /// Listens on a port of the pod, for as long as the listener lives. Port 0 takes a free one.
-    ///
-    /// # Errors
-    /// `AddrInUse` when the pod listens there already.
-    pub async fn listen(self: &Arc<Self>, port: u16) -> io::Result<Listener> {
-        let wanted = SocketAddrV4::new(self.ip, port);
-        if port != 0 && self.network.listener(wanted).is_some() {
-            return Err(io::ErrorKind::AddrInUse.into());
+    /// Counts a socket, if there is room for it.
+    fn count_socket(&self) -> bool {
+        let counted = self.sockets.fetch_add(1, Ordering::Relaxed) < self.sockets_max;
+        if !counted {
+            self.sockets.fetch_sub(1, Ordering::Relaxed);
         }
-        let socket = match TcpListener::bind(wanted).await {
-            // A port that only root may take: another, which the table leads to.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                TcpListener::bind(SocketAddrV4::new(self.ip, 0)).await?
-            }
-            bound => bound?,
-        };
-        let SocketAddr::V4(actual) = socket.local_addr()? else {
-            return Err(io::Error::other("an IPv4 socket has no IPv4 address"));
-        };
-        let address = if port == 0 { actual } else { wanted };
-        self.network.table.lock().listeners.insert(address, actual);
-        Ok(Listener { socket, address, pod: self.clone() })
+        counted
     }
 
-    /// Connects to a port of this pod.
-    ///
-    /// # Errors
-    /// `ConnectionRefused` when nothing listens there.
-    pub async fn dial(&self, port: u16) -> io::Result<TcpStream> {
-        let Some(actual) = self.network.listener(SocketAddrV4::new(self.ip, port)) else {
-            return Err(io::ErrorKind::ConnectionRefused.into());
-        };
-        TcpStream::connect(actual).await
+    fn uncount_socket(&self) {
+        self.sockets.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Drop for PodNet {
-    fn drop(&mut self) {
-        self.network.table.lock().free.insert(self.offset);
-    }
-}
-
-/// A listening port of a pod, in the table while it lives.
-pub struct Listener {
-    pub socket: TcpListener,
-    /// As the guest and its peers name it.
-    pub address: SocketAddrV4,
-    pod: Arc<PodNet>,
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        self.pod.network.table.lock().listeners.remove(&self.address);
+/// None of them is not an error: loopback is refused in any case.
+fn node_addresses() -> Arc<[IpAddr]> {
+    match if_addrs::get_if_addrs() {
+        Ok(interfaces) => interfaces.iter().map(|interface| interface.ip()).collect(),
+        Err(error) => {
+            tracing::warn!(error = %error, "the node's own addresses are not known");
+            Arc::default()
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn two_pods_listen_on_one_port() {
-        let network = Network::open().expect("a block is free");
-        let (a, b) = (network.join().expect("free"), network.join().expect("free"));
-        assert_ne!(a.ip(), b.ip());
-        let first = a.listen(80).await.expect("listens");
-        let _second = b.listen(80).await.expect("listens");
-        assert_eq!(a.listen(80).await.err().map(|e| e.kind()), Some(io::ErrorKind::AddrInUse));
-        a.dial(80).await.expect("connects");
-        drop(first);
-        assert_eq!(a.dial(80).await.err().map(|e| e.kind()), Some(io::ErrorKind::ConnectionRefused));
-    }
-
-    #[test]
-    fn an_address_is_given_again_only_after_it_was_given_back() {
-        let network = Network::open().expect("a block is free");
-        let (a, b) = (network.join().expect("free"), network.join().expect("free"));
-        let ip = a.ip();
-        drop(a);
-        assert_eq!(network.join().expect("free").ip(), ip);
-        assert_ne!(b.ip(), ip);
-    }
-
-    #[test]
-    fn two_processes_have_different_blocks() {
-        let (a, b) = (Network::open().expect("free"), Network::open().expect("free"));
-        assert_ne!(a.join().expect("free").ip(), b.join().expect("free").ip());
-    }
-}
+mod tests;

@@ -1,0 +1,112 @@
+//! What the guests of one container share of the network, and what each has for itself.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use super::{
+    pod::{Bound, PodNet},
+    policy::{Denied, Mode, Why},
+};
+use crate::process::Warn;
+
+/// Sockets that the guests of one container may have at once (open, accepted or listening). What is beyond gets
+/// `new-socket-limit`, as a process that is out of file descriptors, and so it is when all guests of the node
+/// together have half of the descriptors that the node may have.
+pub const SOCKETS_MAX: usize = 256;
+
+/// One container's share: its own guest and what is exec'd in it.
+pub struct ContainerNet {
+    pub pod: Arc<PodNet>,
+    sockets: AtomicUsize,
+    denied_told: AtomicBool,
+    limit_told: AtomicBool,
+}
+
+impl ContainerNet {
+    pub fn new(pod: Arc<PodNet>) -> Arc<Self> {
+        let (denied_told, limit_told) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { pod, sockets: AtomicUsize::new(0), denied_told, limit_told })
+    }
+
+    /// Room for one more socket, for as long as the permit lives.
+    pub fn socket(self: &Arc<Self>) -> Option<SocketPermit> {
+        if self.sockets.fetch_add(1, Ordering::Relaxed) >= SOCKETS_MAX {
+            self.sockets.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        if !self.pod.network().count_socket() {
+            self.sockets.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(SocketPermit(self.clone()))
+    }
+
+    /// Tells the user of the first connection that was denied.
+    pub fn denied(&self, warn: &Warn, denied: &Denied) {
+        if !self.denied_told.swap(true, Ordering::Relaxed) {
+            warn("NetworkDenied", format!("denied to reach {denied}; further ones are not told"));
+        }
+    }
+
+    /// Tells the user that there was no room for a socket, once.
+    pub fn full(&self, warn: &Warn) {
+        if !self.limit_told.swap(true, Ordering::Relaxed) {
+            let count = self.sockets.load(Ordering::Relaxed);
+            warn("SocketLimit", format!("no room for another socket: it has {count}, and may have {SOCKETS_MAX}"));
+        }
+    }
+}
+
+pub struct SocketPermit(Arc<ContainerNet>);
+
+impl Drop for SocketPermit {
+    fn drop(&mut self) {
+        self.0.sockets.fetch_sub(1, Ordering::Relaxed);
+        self.0.pod.network().uncount_socket();
+    }
+}
+
+/// One guest's sockets, by their handles in its table of resources.
+pub struct GuestNet {
+    pub shared: Arc<ContainerNet>,
+    pub warn: Warn,
+    pub(super) tcp: HashMap<u32, Tcp>,
+}
+
+/// What a guest sees of a TCP socket, where that is not what the host has.
+pub(super) struct Tcp {
+    /// As it was made; the host's may be IPv4 for an IPv6 one.
+    pub v6: bool,
+    /// As the guest asked for, with the port that it got.
+    pub local: Option<SocketAddr>,
+    /// As the guest named it, or as it accepted it.
+    pub remote: Option<SocketAddr>,
+    pub bound: Option<Bound>,
+    pub _permit: SocketPermit,
+}
+
+impl GuestNet {
+    pub fn new(shared: Arc<ContainerNet>, warn: Warn) -> Self {
+        Self { shared, warn, tcp: HashMap::new() }
+    }
+
+    pub(super) fn denied(&self, denied: &Denied) {
+        self.shared.denied(&self.warn, denied);
+    }
+
+    /// Whether the pod has no network; told as denied.
+    pub(super) fn without_network(&self) -> bool {
+        let none = self.shared.pod.facts().mode == Mode::None;
+        if none {
+            let address = SocketAddr::from(([0, 0, 0, 0], 0));
+            self.denied(&Denied { address, why: Why::NoNetwork });
+        }
+        none
+    }
+}

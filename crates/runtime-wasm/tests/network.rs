@@ -1,0 +1,216 @@
+//! Guests and the network: each pod has an address, its ports are its own, and nothing of the node is reached.
+
+#![allow(clippy::unwrap_used)] // Helpers of tests.
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use skiff_runtime::{
+    Connection, ContainerConfig, ContainerId, Error, ImageSource, Runtime, RuntimeEvent, Sandbox, SandboxConfig,
+};
+use skiff_runtime_wasm::{Network, WasmRuntime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const SOCKETS: &[u8] = include_bytes!("../../../wasm-examples/rust/sockets.wasm");
+
+struct Node {
+    runtime: Arc<WasmRuntime>,
+    network: Arc<Network>,
+    directory: tempfile::TempDir,
+}
+
+struct Pod<'a> {
+    node: &'a Node,
+    sandbox: Sandbox,
+}
+
+impl Node {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let network = Network::open().unwrap();
+        let mut config = support::config(&directory);
+        config.network = Some(network.clone());
+        let runtime = WasmRuntime::open(config).unwrap();
+        runtime.load_image("localhost/sockets", ImageSource::Module(SOCKETS.into())).await.unwrap();
+        Self { runtime, network, directory }
+    }
+
+    async fn pod(&self, name: &str, annotations: &[(&str, &str)]) -> Pod<'_> {
+        let sandbox = SandboxConfig {
+            namespace: "ns".to_owned(),
+            name: name.to_owned(),
+            uid: name.to_owned(),
+            hostname: name.to_owned(),
+            annotations: annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            ..SandboxConfig::default()
+        };
+        Pod { node: self, sandbox: self.runtime.run_sandbox(sandbox).await.unwrap() }
+    }
+}
+
+impl Pod<'_> {
+    fn ip(&self) -> String {
+        self.sandbox.ips[0].to_string()
+    }
+
+    async fn start(&self, args: &[&str]) -> (ContainerId, std::path::PathBuf) {
+        static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let name = format!("c{}", COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        let log_path = self.node.directory.path().join(format!("logs/{name}.log"));
+        let config = ContainerConfig {
+            name,
+            image: "localhost/sockets".to_owned(),
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            log_path: log_path.clone(),
+            ..ContainerConfig::default()
+        };
+        let id = self.node.runtime.create_container(&self.sandbox.id, config).await.unwrap();
+        self.node.runtime.start_container(&id).await.unwrap();
+        (id, log_path)
+    }
+
+    /// Runs to its end; what it printed.
+    async fn run(&self, args: &[&str]) -> String {
+        let mut events = self.node.runtime.events();
+        let (id, log) = self.start(args).await;
+        let ended = async {
+            while let Some(event) = events.next().await {
+                if matches!(&event, RuntimeEvent::Exited { container, .. } if *container == id) {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), ended).await.expect("it ends");
+        read(&log)
+    }
+
+    /// A server that listens.
+    async fn serve(&self, args: &[&str]) -> std::path::PathBuf {
+        let (_, log) = self.start(args).await;
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        while !read(&log).contains("listening") {
+            assert!(tokio::time::Instant::now() < deadline, "{}", read(&log));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        log
+    }
+}
+
+fn read(log: &std::path::Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    text.lines().map(|line| line.splitn(4, ' ').nth(3).unwrap_or_default().to_owned() + "\n").collect()
+}
+
+async fn ask(mut stream: Box<dyn Connection>) -> String {
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    text.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_listen_on_one_port_and_see_each_other_by_their_addresses() {
+    let node = Node::new().await;
+    let mut pods = Vec::new();
+    for name in ["a", "b", "c"] {
+        let pod = node.pod(name, &[]).await;
+        let log = pod.serve(&["serve", "0.0.0.0:80"]).await;
+        assert_eq!(read(&log), "listening on 0.0.0.0:80\n", "it sees what it asked for");
+        pods.push(pod);
+    }
+    let client = node.pod("client", &[]).await;
+    for (pod, name) in pods.iter().zip(["a", "b", "c"]) {
+        let ip = pod.ip();
+        let answer = client.run(&["get", &format!("{ip}:80"), "/"]).await;
+        let (said, peer) = answer.trim_end().rsplit_once(':').expect(&answer);
+        assert_eq!(said, format!("{name} at {ip}:80 was asked by {}", client.ip()), "{peer}");
+        // Its own loopback address is the pod, for it alone.
+        let own = pod.run(&["get", "127.0.0.1:80", "/"]).await;
+        assert!(own.starts_with(&format!("{name} at {ip}:80 was asked by {ip}:")), "{own}");
+        let dialled = ask(node.runtime.dial(&pod.sandbox.id, 80).await.unwrap()).await;
+        assert!(dialled.starts_with(&format!("{name} at {ip}:80")), "{dialled}");
+    }
+    let nobody = node.runtime.dial(&client.sandbox.id, 80).await.map(drop).unwrap_err().to_string();
+    assert!(nobody.contains("connection refused"), "{nobody}");
+    let ip = pods[0].sandbox.ips[0];
+    node.runtime.remove_sandbox(&pods[0].sandbox.id).await.unwrap();
+    let again = node.pod("again", &[]).await;
+    assert_eq!(again.sandbox.ips[0], ip, "an address is given again after its pod");
+    assert_eq!(client.run(&["connect", &format!("{ip}:80")]).await, format!("{ip}:80: connection refused\n"));
+    node.runtime.shutdown(Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loopback_and_ipv6_listeners_work_in_their_pod() {
+    let node = Node::new().await;
+    let (pod, other) = (node.pod("a", &[]).await, node.pod("b", &[]).await);
+    pod.serve(&["serve", "127.0.0.1:8080"]).await;
+    let log = pod.serve(&["serve", "[::]:8081"]).await;
+    assert_eq!(read(&log), "listening on [::]:8081\n");
+    let local = pod.run(&["connect", "127.0.0.1:8080", "[::1]:8081", "127.0.0.1:8082"]).await;
+    assert_eq!(local, "127.0.0.1:8080: connected\n[::1]:8081: connected\n127.0.0.1:8082: connection refused\n");
+    let (loopback, every) = (format!("{}:8080", pod.ip()), format!("{}:8081", pod.ip()));
+    let remote = other.run(&["connect", &loopback, &every]).await;
+    assert_eq!(remote, format!("{loopback}: connection refused\n{every}: connected\n"));
+    let taken = pod.run(&["serve", "0.0.0.0:8080"]).await;
+    assert!(taken.contains("AddrInUse") || taken.to_lowercase().contains("address"), "{taken}");
+    node.runtime.shutdown(Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_is_never_reached_and_the_user_is_told() {
+    let node = Node::new().await;
+    let host = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = host.local_addr().unwrap().port();
+    let (pod, other) = (node.pod("a", &[]).await, node.pod("b", &[]).await);
+    let mut events = node.runtime.events();
+    let targets = [
+        (format!("127.0.0.1:{port}"), "connection refused"),
+        (format!("{}:{port}", other.ip()), "connection refused"),
+        (format!("127.0.0.2:{port}"), "permission denied"),
+        ("169.254.169.254:80".to_owned(), "permission denied"),
+        ("224.0.0.1:80".to_owned(), "invalid input parameter"),
+    ];
+    let mut args = vec!["connect"];
+    args.extend(targets.iter().map(|(target, _)| target.as_str()));
+    let expected: String = targets.iter().map(|(target, error)| format!("{target}: {error}\n")).collect();
+    assert_eq!(pod.run(&args).await, expected);
+    let mut told = Vec::new();
+    while let Some(event) = events.next().await {
+        match event {
+            RuntimeEvent::Warning { reason, message, .. } => told.push((reason, message)),
+            RuntimeEvent::Exited { .. } => break,
+            _ => {}
+        }
+    }
+    let [(reason, message)] = &told[..] else { panic!("once per container: {told:?}") };
+    assert_eq!(*reason, "NetworkDenied");
+    assert!(message.contains(&format!("127.0.0.2:{port}")), "{message}");
+    node.runtime.shutdown(Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_says_what_its_guests_may_reach() {
+    let node = Node::new().await;
+    let server = node.pod("server", &[]).await;
+    server.serve(&["serve", "0.0.0.0:80"]).await;
+    let at = format!("{}:80", server.ip());
+    // An address for documentation: nobody is there, and nobody is asked.
+    let cluster = node.pod("cluster", &[("skiff.dev/network", "cluster")]).await;
+    let said = cluster.run(&["connect", &at, "192.0.2.1:80"]).await;
+    assert_eq!(said, format!("{at}: connected\n192.0.2.1:80: permission denied\n"));
+    let none = node.pod("none", &[("skiff.dev/network", "none")]).await;
+    assert_eq!(none.run(&["connect", &at]).await, format!("{at}: permission denied\n"));
+    let api = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    node.network.publish_api("10.96.0.1:443".parse().unwrap(), api.local_addr().unwrap());
+    assert_eq!(cluster.run(&["connect", "10.96.0.1:443"]).await, "10.96.0.1:443: connected\n");
+    assert_eq!(none.run(&["connect", "10.96.0.1:443"]).await, "10.96.0.1:443: permission denied\n");
+    let wrong = SandboxConfig {
+        annotations: [("skiff.dev/network".to_owned(), "some".to_owned())].into(),
+        ..SandboxConfig::default()
+    };
+    assert!(matches!(node.runtime.run_sandbox(wrong).await, Err(Error::Invalid(_))));
+    node.runtime.shutdown(Duration::ZERO).await;
+}
