@@ -24,6 +24,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("store-redb", 3),
     ("runtime-wasm", 3),
     ("client", 3),
+    ("spdy", 3),
     ("apiserver", 4),
     ("manager", 4),
     ("node", 4),

@@ -1,4 +1,4 @@
-//! The door to the nodes: how the API server reaches the HTTP server of a kubelet for logs and the node proxy.
+//! The door to the nodes: how the API server reaches the HTTP server of a kubelet for logs, streams and proxies.
 
 use async_trait::async_trait;
 use axum::body::Body;
@@ -14,6 +14,11 @@ pub enum NodeError {
 
 /// Passes a request on to a node. The path is the kubelet's (`/containerLogs/NS/POD/CONTAINER`); the body of the answer
 /// is streamed.
+///
+/// A request to change the protocol (exec, attach, port-forward) carries the client's connection among its extensions (hyper's
+/// `OnUpgrade`). A node in this process answers 101 and takes it; a connector to a remote node takes it itself, and copies bytes
+/// between it and the connection that the node gives. Whoever takes it keeps the other extensions until it ends: they
+/// count the stream.
 #[async_trait]
 pub trait NodeConnector: Send + Sync + 'static {
     /// # Errors

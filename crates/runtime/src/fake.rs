@@ -11,6 +11,8 @@
 //! | `fake.skiff.dev/print-lines: 5` | `--print-lines=5` | writes `line 0` … `line 4` to the log when it starts |
 //! | `fake.skiff.dev/ignore-term: true` | `--ignore-term=true` | does not end when asked, only when killed |
 
+pub mod talk;
+
 use std::{fmt::Write as _, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -19,8 +21,9 @@ use jiff::Timestamp;
 use tokio::task::AbortHandle;
 
 use crate::{
-    Capabilities, ContainerConfig, ContainerId, ContainerState, ContainerStats, ContainerStatus, Credentials, Error,
-    Exit, Image, ImageKind, ImageSource, Result, Runtime, RuntimeEvent, Sandbox, SandboxConfig,
+    Attached, Capabilities, Connection, ContainerConfig, ContainerId, ContainerState, ContainerStats, ContainerStatus,
+    Credentials, Error, ExecRequest, Exit, Image, ImageKind, ImageSource, Result, Runtime, RuntimeEvent, Sandbox,
+    SandboxConfig, StreamsWanted,
     ledger::{Container, Ledger},
     reference::Reference,
 };
@@ -31,6 +34,8 @@ pub const ANNOTATION_PREFIX: &str = "fake.skiff.dev/";
 pub struct FakeRuntime {
     capabilities: Capabilities,
     ledger: Arc<Ledger<Fake>>,
+    /// See [`FakeRuntime::talking`].
+    talks: Option<talk::Alive>,
 }
 
 /// What one container will do.
@@ -55,7 +60,7 @@ impl Default for FakeRuntime {
             stats: true,
             ..Capabilities::default()
         };
-        Self { capabilities, ledger: Arc::new(Ledger::new()) }
+        Self { capabilities, ledger: Arc::new(Ledger::new()), talks: None }
     }
 }
 
@@ -66,7 +71,29 @@ impl FakeRuntime {
 
     /// With other capabilities, for tests of what the layers above do about them.
     pub fn with_capabilities(capabilities: Capabilities) -> Arc<Self> {
-        Arc::new(Self { capabilities, ledger: Arc::new(Ledger::new()) })
+        Arc::new(Self { capabilities, ..Self::default() })
+    }
+
+    /// With processes to exec, attach to and dial ([`talk`]), for tests of the protocols above.
+    pub fn talking() -> Arc<Self> {
+        let mut this = Self { talks: Some(talk::Alive::default()), ..Self::default() };
+        this.capabilities.exec = true;
+        this.capabilities.attach = true;
+        this.capabilities.port_forward = true;
+        Arc::new(this)
+    }
+
+    /// Processes and connections that are left.
+    pub fn talks(&self) -> usize {
+        self.talks.as_ref().map_or(0, talk::Alive::count)
+    }
+
+    fn talks_in(&self, container: &str, what: &'static str) -> Result<&talk::Alive> {
+        let talks = self.talks.as_ref().ok_or(Error::Unsupported(what))?;
+        match self.ledger.container(container)?.state() {
+            ContainerState::Running => Ok(talks),
+            _ => Err(Error::InvalidState(format!("container {container:?} does not run"))),
+        }
     }
 
     /// Ends a running container as if by itself: what a test wants to happen now.
@@ -271,6 +298,18 @@ impl Runtime for FakeRuntime {
             name: container.config.name.clone(),
             ..ContainerStats::default()
         })
+    }
+
+    async fn exec(&self, id: &str, request: ExecRequest) -> Result<Attached> {
+        talk::run(self.talks_in(id, "exec")?, request.command, request.streams)
+    }
+
+    async fn attach(&self, id: &str, wanted: StreamsWanted) -> Result<Attached> {
+        talk::run(self.talks_in(id, "attach")?, vec!["cat".to_owned()], wanted)
+    }
+
+    async fn dial(&self, _: &str, port: u16) -> Result<Box<dyn Connection>> {
+        talk::dial(self.talks.as_ref().ok_or(Error::Unsupported("port-forward"))?, port)
     }
 
     async fn shutdown(&self, grace: Duration) {

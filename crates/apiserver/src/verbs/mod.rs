@@ -2,6 +2,7 @@
 //! the rest.
 
 mod binding;
+mod connect;
 mod create;
 mod delete;
 mod eviction;
@@ -71,8 +72,9 @@ async fn part(cx: &Context, subresource: Subresource, request: Request<Body>) ->
         (Eviction, Verb::Create) => eviction::evict(cx, &body::read(request).await?).await,
         (Token, Verb::Create) => token::create(cx, &body::read(request).await?),
         (Log, Verb::Get) => node::log(cx).await,
+        (Proxy, _) if cx.resource().is("", "pods") => connect::proxy(cx, request).await,
         (Proxy, _) => node::proxy(cx, request).await,
-        (Exec | Attach | PortForward, _) => Err(not_served(cx, subresource)),
+        (Exec | Attach | PortForward, _) => connect::upgrade(cx, subresource, request).await,
         _ => Err(Status::method_not_allowed(cx.kind(), request.method().as_str())),
     }
 }

@@ -1,5 +1,7 @@
 //! What is answered by a node and passed on as it comes: a container's log, and everything below `nodes/NAME/proxy`.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use futures::StreamExt;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -7,7 +9,7 @@ use serde_json::Value;
 use skiff_api::{FieldError, Status, kinds::Subresource};
 use url::form_urlencoded::Serializer;
 
-use crate::{context::Context, http::errors, limits::Permit, registry};
+use crate::{context::Context, http::errors, registry};
 
 /// The most bytes of an error that a node answers with.
 const ERROR_BYTES_MAX: usize = 64 << 10;
@@ -41,7 +43,7 @@ fn text(body: Body) -> Response<Body> {
 }
 
 /// The stream counts against the limit until it ends.
-fn held(body: Body, permit: Permit) -> Body {
+pub(super) fn held(body: Body, permit: impl Send + 'static) -> Body {
     Body::from_stream(body.into_data_stream().map(move |chunk| {
         let _held = &permit;
         chunk
@@ -49,7 +51,7 @@ fn held(body: Body, permit: Permit) -> Body {
 }
 
 /// The container that is named, or the only one.
-fn container(cx: &Context, pod: &Value) -> Result<String, Status> {
+pub(super) fn container(cx: &Context, pod: &Value) -> Result<String, Status> {
     let name = cx.target.name();
     let of = |list: &str| {
         let containers = pod["spec"][list].as_array().into_iter().flatten();
@@ -120,7 +122,7 @@ fn log_query(cx: &Context, name: &str) -> Result<String, Status> {
 }
 
 /// The error of a node as a status: its text is the message.
-async fn refused(cx: &Context, answer: Response<Body>) -> Status {
+pub(super) async fn refused(cx: &Context, answer: Response<Body>) -> Status {
     let code = answer.status();
     let bytes = axum::body::to_bytes(answer.into_body(), ERROR_BYTES_MAX).await.unwrap_or_default();
     let message = String::from_utf8_lossy(&bytes).trim().to_owned();
@@ -151,7 +153,8 @@ pub(super) async fn proxy(cx: &Context, request: Request<Body>) -> Result<Respon
     parts.uri = uri.parse().map_err(|e| Status::bad_request(format!("{uri}: {e}")))?;
     // The client's credentials are for this server.
     parts.headers.remove(header::AUTHORIZATION);
-    let permit = cx.api.gates.watch()?;
+    let permit = Arc::new(cx.api.gates.watch()?);
+    parts.extensions.insert(permit.clone());
     let answer = cx.api.nodes.call(name, Request::from_parts(parts, body)).await;
     let (parts, body) = answer.map_err(|e| errors::of_node(&e))?.into_parts();
     Ok(Response::from_parts(parts, held(body, permit)))

@@ -50,7 +50,7 @@ async fn logs_come_from_the_node() {
     server.post("/api/v1/nodes", &node).await.ok();
     let proxied = server.request(Method::POST, "/api/v1/nodes/n1/proxy/stats/summary?a=b", &[], "x").await;
     assert_eq!(proxied.text, "POST /stats/summary?a=b\n");
-    server.request(Method::POST, &format!("{PODS}/p/exec?command=ls"), &[], "").await.fails(501, "NotImplemented");
+    server.request(Method::POST, &format!("{PODS}/p/exec?command=ls"), &[], "").await.fails(400, "BadRequest");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod images;
 mod logs;
 mod stats;
+mod streams;
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use axum::{
     extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{any, get},
 };
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
@@ -23,10 +24,12 @@ pub fn router(agent: Arc<Agent>) -> Router {
         .route("/healthz", get(|| async { "ok" }))
         .route("/pods", get(pods))
         .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::serve))
+        .merge(streams::router())
         .route("/stats/summary", get(stats::summary))
         .route("/metrics", get(stats::metrics))
         .route("/skiff/v1/images", get(images::list).post(images::load).delete(images::remove))
         .route("/skiff/v1/images/pull", axum::routing::post(images::pull))
+        .route("/skiff/v1/proxy/{namespace}/{pod}/{port}/{*path}", any(streams::proxy::serve))
         .with_state(agent)
 }
 
