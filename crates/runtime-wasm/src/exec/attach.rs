@@ -7,12 +7,13 @@ use std::sync::{
 };
 
 use parking_lot::Mutex;
-use skiff_runtime::{Attached, Error, Exit, Result, StreamsWanted};
+use skiff_runtime::{Attached, Error, Exit, Result, StreamsWanted, streams::Writer};
 use tokio::sync::SetOnce;
 
 use super::{
     pipe::{Pipe, PipeReader, PipeWriter},
     resize::{self, Size},
+    terminal::Terminal,
 };
 use crate::log::Stream;
 
@@ -66,14 +67,25 @@ impl Hub {
         listeners.iter().chain(self.listeners.lock().iter()).flat_map(Listener::pipes).for_each(Pipe::end);
     }
 
-    pub fn attach(self: &Arc<Self>, wanted: StreamsWanted) -> Result<Attached> {
-        let pipe = |wanted: bool| wanted.then(|| Pipe::with_capacity(BEHIND_BYTES_MAX));
+    /// On a terminal `interrupt` is called for ctrl-c.
+    pub fn attach(
+        self: &Arc<Self>,
+        wanted: StreamsWanted,
+        interrupt: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Attached> {
+        let pipe = |wanted: bool| {
+            let pipe = wanted.then(|| Pipe::with_capacity(BEHIND_BYTES_MAX));
+            if self.tty { pipe.map(Pipe::terminal) } else { pipe }
+        };
         let listener = Listener { stdout: pipe(wanted.stdout), stderr: pipe(wanted.stderr && !self.tty) };
         let reader = |pipe: &Option<Pipe>| pipe.clone().map(|pipe| Box::pin(PipeReader(pipe)) as _);
         let (stdout, stderr) = (reader(&listener.stdout), reader(&listener.stderr));
+        let echo = listener.stdout.clone().unwrap_or_else(Pipe::sink);
         self.listen(listener)?;
-        let stdin = self.stdin.clone().filter(|_| wanted.stdin);
-        let stdin = stdin.map(|pipe| Box::pin(PipeWriter { pipe, keep: !self.stdin_once }) as _);
+        let stdin = self.stdin.clone().filter(|_| wanted.stdin).map(|pipe| -> Writer {
+            let stdin = PipeWriter { pipe, keep: !self.stdin_once };
+            if self.tty { Box::pin(Terminal::new(stdin, echo, interrupt)) } else { Box::pin(stdin) }
+        });
         let hub = self.clone();
         let exit = async move { Ok(hub.exit.wait().await.clone()) };
         let (resize, exit) = resize::channel(self.tty.then(|| self.size.clone()), exit);

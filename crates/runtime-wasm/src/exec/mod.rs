@@ -2,17 +2,21 @@
 //!
 //! An exec'd process is another instance of the container's module: same files, environment and network, its own
 //! arguments and streams. It shares the container's limits of memory and processor, holds a slot of the node's instances,
-//! and ends with the container, or when whoever started it goes away.
+//! and ends with the container, or when whoever started it goes away. Some commands are built in ([`tools`]).
 
 mod attach;
 mod pipe;
 mod resize;
 mod stdio;
 mod table;
+mod terminal;
+mod tools;
 
 use std::sync::Arc;
 
-use skiff_runtime::{Attached, ContainerState, Error, ExecRequest, Exit, Result, StreamsWanted, ledger::Container};
+use skiff_runtime::{
+    Attached, ContainerState, Error, ExecRequest, Exit, Result, StreamsWanted, ledger::Container, streams::Writer,
+};
 use tokio::sync::oneshot;
 
 pub use attach::Hub;
@@ -25,6 +29,13 @@ use crate::{
 };
 use pipe::{Pipe, PipeReader, PipeWriter};
 use table::Entry;
+use terminal::Terminal;
+use tools::Tool;
+
+/// Ended by ctrl-c: 128 + SIGINT.
+fn interrupt() -> Exit {
+    Exit { code: 130, reason: "Error", message: String::new() }
+}
 
 /// Ends the process when it is dropped.
 struct KillOnDrop(Arc<Entry>);
@@ -46,7 +57,7 @@ struct Pipes {
 impl Pipes {
     fn new(wanted: StreamsWanted) -> Self {
         let pipe = |wanted| if wanted { Pipe::new() } else { Pipe::sink() };
-        let stdout = pipe(wanted.stdout);
+        let stdout = if wanted.tty { pipe(wanted.stdout).terminal() } else { pipe(wanted.stdout) };
         let stderr = if wanted.tty { stdout.clone() } else { pipe(wanted.stderr) };
         Self { stdin: wanted.stdin.then(Pipe::new), stdout, stderr }
     }
@@ -60,6 +71,15 @@ impl Pipes {
         self.stderr.end();
     }
 
+    /// The process is killed: whatever it waits for, it waits no longer.
+    fn break_off(&self) {
+        if let Some(stdin) = &self.stdin {
+            stdin.end();
+        }
+        self.stdout.break_off();
+        self.stderr.break_off();
+    }
+
     /// The client's ends.
     fn attached(&self, wanted: StreamsWanted, entry: &Arc<Entry>, exited: oneshot::Receiver<Exit>) -> Attached {
         let reader = |pipe: &Pipe| Box::pin(PipeReader(pipe.clone())) as _;
@@ -69,7 +89,14 @@ impl Pipes {
             exited.await.map_err(|_| Error::Internal("the end of a process was not told".to_owned()))
         };
         let (resize, exit) = resize::channel(wanted.tty.then(|| entry.size.clone()), exit);
-        let stdin = self.stdin.clone().map(|pipe| Box::pin(PipeWriter { pipe, keep: false }) as _);
+        let stdin = self.stdin.clone().map(|pipe| -> Writer {
+            let stdin = PipeWriter { pipe, keep: false };
+            if !wanted.tty {
+                return Box::pin(stdin);
+            }
+            let interrupted = entry.clone();
+            Box::pin(Terminal::new(stdin, self.stdout.clone(), move || interrupted.kill(interrupt())))
+        });
         Attached {
             stdin,
             stdout: wanted.stdout.then(|| reader(&self.stdout)),
@@ -82,7 +109,13 @@ impl Pipes {
 
 impl Shared {
     pub(crate) fn attach(&self, id: &str, wanted: StreamsWanted) -> Result<Attached> {
-        self.running(id)?.extra.hub.attach(wanted)
+        let container = self.running(id)?;
+        let process = container.clone();
+        container.extra.hub.attach(wanted, move || {
+            if let Some(kill) = process.extra.kill.lock().take() {
+                let _ = kill.send(interrupt());
+            }
+        })
     }
 
     fn running(&self, id: &str) -> Result<Arc<Container<Process>>> {
@@ -96,11 +129,18 @@ impl Shared {
     pub(crate) async fn exec(self: &Arc<Self>, id: &str, request: ExecRequest) -> Result<Attached> {
         let container = self.running(id)?;
         let process = &container.extra;
+        if let Some(tool) = Tool::named(&request.command)? {
+            return tools::exec(container, tool, request.streams).await;
+        }
         let args = process::exec_arguments(&process.args, &request.command)?;
         let entry = process::entry(&args);
         process.program.check(entry.as_deref()).map_err(|reason| {
             let name = &container.config.name;
-            Error::Invalid(format!("container {name:?} cannot run {:?}: {reason}", request.command))
+            Error::Invalid(format!(
+                "container {name:?} cannot run {:?}: {reason}; built-in commands are {}",
+                request.command,
+                tools::NAMES
+            ))
         })?;
         let started = self.started().await?;
         self.take_slot()?;

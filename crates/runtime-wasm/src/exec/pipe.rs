@@ -36,6 +36,8 @@ struct State {
     lost: u64,
     /// Nobody wants what is written: it is gone at once.
     sink: bool,
+    /// A carriage return goes before each newline.
+    terminal: bool,
 }
 
 impl State {
@@ -62,7 +64,16 @@ impl State {
         if self.sink {
             return;
         }
-        self.bytes.extend(bytes);
+        if self.terminal {
+            for byte in bytes {
+                match byte {
+                    b'\n' => self.bytes.extend(b"\r\n"),
+                    byte => self.bytes.push_back(*byte),
+                }
+            }
+        } else {
+            self.bytes.extend(bytes);
+        }
         wake(&mut self.readers);
     }
 }
@@ -97,6 +108,7 @@ impl Pipe {
             writers: Vec::new(),
             lost: 0,
             sink: false,
+            terminal: false,
         };
         Self(Arc::new(Mutex::new(state)))
     }
@@ -106,6 +118,12 @@ impl Pipe {
         let pipe = Self::new();
         pipe.0.lock().sink = true;
         pipe
+    }
+
+    /// The same pipe for what a terminal shows.
+    pub fn terminal(self) -> Self {
+        self.0.lock().terminal = true;
+        self
     }
 
     /// No more is written: who reads gets what is there, then the end.
@@ -308,10 +326,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_reader_is_told_what_it_lost() {
-        let pipe = Pipe::with_capacity(8);
-        pipe.offer(b"12345678");
+        let pipe = Pipe::with_capacity(200);
+        pipe.offer(&[b'x'; 200]);
         pipe.offer(b"lost");
-        assert_eq!(pipe.get(100).expect("there"), b"12345678");
+        assert_eq!(pipe.get(1000).expect("there").len(), 200);
         pipe.offer(b"new");
         pipe.end();
         let text = String::from_utf8(pipe.get(1000).expect("there")).expect("text");
