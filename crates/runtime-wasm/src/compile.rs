@@ -18,7 +18,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{OnceCell, Semaphore};
 use wasmtime::{Module, component::Component};
 
-use crate::program::{Machine, Program};
+use crate::{
+    options,
+    program::{Machine, Program},
+};
 
 /// Compiles of large modules take up to 400 MiB: one at a time. Small ones need not wait for it.
 const LARGE_BYTES: usize = 1 << 20;
@@ -33,7 +36,26 @@ pub struct Compiler {
     pool: OnceLock<rayon::ThreadPool>,
     large: Semaphore,
     small: Semaphore,
-    programs: Mutex<HashMap<String, Arc<OnceCell<Arc<Program>>>>>,
+    programs: Mutex<HashMap<Key, Arc<OnceCell<Arc<Program>>>>>,
+}
+
+/// A module's digest, and the machine that it is compiled for.
+type Key = (String, u64);
+
+/// Why there is no program.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Failure {
+    /// The module is fine; a pod may ask for an engine that has what it needs.
+    #[error("{0}")]
+    Features(String),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self::Other(message)
+    }
 }
 
 impl Compiler {
@@ -60,8 +82,8 @@ impl Compiler {
         machine: &Arc<Machine>,
         digest: &str,
         read: impl FnOnce() -> std::io::Result<Vec<u8>> + Send + 'static,
-    ) -> Result<Arc<Program>, String> {
-        let cell = self.programs.lock().entry(digest.to_owned()).or_default().clone();
+    ) -> Result<Arc<Program>, Failure> {
+        let cell = self.programs.lock().entry((digest.to_owned(), machine.id)).or_default().clone();
         if let Some(program) = cell.get() {
             return Ok(program.clone());
         }
@@ -73,13 +95,13 @@ impl Compiler {
         machine: Arc<Machine>,
         digest: String,
         read: impl FnOnce() -> std::io::Result<Vec<u8>> + Send + 'static,
-    ) -> Result<Arc<Program>, String> {
+    ) -> Result<Arc<Program>, Failure> {
         let (this, engine, name) = (self.clone(), machine.clone(), digest.clone());
         let (cached, bytes) = blocking(move || {
             if let Some(program) = this.load(&engine, &name) {
                 return Ok((Some(program), Vec::new()));
             }
-            read().map(|bytes| (None, bytes)).map_err(|error| format!("failed to read the module: {error}"))
+            read().map(|bytes| (None, bytes)).map_err(|error| error.to_string())
         })
         .await?;
         if let Some(program) = cached {
@@ -92,11 +114,21 @@ impl Compiler {
     }
 
     /// Forgets the program of a removed image; running containers keep theirs.
-    pub fn forget(&self, machine: Option<&Machine>, digest: &str) {
-        self.programs.lock().remove(digest);
-        if let Some(machine) = machine {
-            let _ = std::fs::remove_file(self.path(machine, digest));
+    pub fn forget(&self, digest: &str) {
+        // Its snapshots are named after it.
+        self.programs.lock().retain(|(other, _), _| !other.starts_with(digest));
+        let prefix = digest.trim_start_matches("sha256:");
+        let Ok(entries) = std::fs::read_dir(&self.directory) else { return };
+        for entry in entries.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(prefix) {
+                let _ = std::fs::remove_file(entry.path());
+            }
         }
+    }
+
+    /// Forgets the programs of a machine that goes; running containers keep theirs.
+    pub fn forget_machine(&self, machine: &Machine) {
+        self.programs.lock().retain(|(_, other), _| *other != machine.id);
     }
 
     fn pool(&self) -> Result<&rayon::ThreadPool, String> {
@@ -112,13 +144,16 @@ impl Compiler {
         Ok(self.pool.get_or_init(|| pool))
     }
 
-    fn compile(&self, machine: &Machine, digest: &str, bytes: &[u8]) -> Result<Program, String> {
+    fn compile(&self, machine: &Machine, digest: &str, bytes: &[u8]) -> Result<Program, Failure> {
         let started = std::time::Instant::now();
-        let describe = |error: wasmtime::Error| format!("{error:#}");
+        let describe = |error: wasmtime::Error| match options::missing(bytes, machine.features) {
+            Some(message) => Failure::Features(message),
+            None => Failure::Other(format!("{error:#}")),
+        };
         let (program, serialized) = self.pool()?.install(|| {
             if wasmparser::Parser::is_component(bytes) {
                 let component = Component::from_binary(&machine.engine, bytes).map_err(describe)?;
-                Ok::<_, String>((machine.link_component(&component), component.serialize()))
+                Ok::<_, Failure>((machine.link_component(&component), component.serialize()))
             } else {
                 let module = Module::from_binary(&machine.engine, bytes).map_err(describe)?;
                 Ok((machine.link_module(&module), module.serialize()))
@@ -184,10 +219,12 @@ impl Compiler {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
+async fn blocking<T: Send + 'static, E: From<String> + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(error) => Err(format!("the compiler failed: {error}")),
+        Err(error) => Err(format!("the compiler failed: {error}").into()),
     }
 }
 

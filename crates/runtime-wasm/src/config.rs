@@ -28,6 +28,8 @@ pub struct WasmConfig {
     /// Of all containers together; default: the machine's memory.
     pub memory_bytes_total: Option<u64>,
     pub registry: RegistryConfig,
+    /// Runs components of WASI 0.3, which wasmtime calls experimental. Off by default: all instances are dearer with it.
+    pub wasi_0_3: bool,
     /// The pods' addresses; runtimes of one process share it, so that their pods reach each other. Default: one of its own.
     pub network: Option<Arc<Network>>,
     /// What the guests of a pod may do with the network when its annotation `skiff.dev/network` says nothing: all.
@@ -53,6 +55,7 @@ impl WasmConfig {
             memory_bytes_default: MEMORY_BYTES_DEFAULT,
             memory_bytes_total: None,
             registry: RegistryConfig::default(),
+            wasi_0_3: false,
             network: None,
             network_mode: Mode::default(),
         }

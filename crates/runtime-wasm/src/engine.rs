@@ -12,9 +12,10 @@ use std::{
     time::Duration,
 };
 
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use parking_lot::Mutex;
+use wasmtime::{Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::config::INSTANCES_MAX_DEFAULT;
+use crate::{config::INSTANCES_MAX_DEFAULT, options::Variant};
 
 /// How often a computing guest is interrupted to let others run.
 pub const TICK: Duration = Duration::from_millis(10);
@@ -43,11 +44,11 @@ pub fn capacity(wanted: Option<usize>) -> (usize, &'static str) {
 }
 
 /// Makes the engine for that many containers. Takes some 20 ms for 10,000.
-pub fn engine(instances: usize) -> wasmtime::Result<Engine> {
+pub fn engine(instances: usize, wasi_0_3: bool) -> wasmtime::Result<Engine> {
     let mut last = None;
     let rows = [(Some(Enabled::Yes), "pool with pagemap_scan"), (Some(Enabled::No), "pool"), (None, "on demand")];
     for (pagemap_scan, name) in rows {
-        match Engine::new(&config(instances, pagemap_scan)) {
+        match Engine::new(&config(instances, pagemap_scan, wasi_0_3)) {
             Ok(engine) => {
                 tracing::info!(allocator = name, instances, "Wasm engine ready");
                 return Ok(engine);
@@ -61,12 +62,27 @@ pub fn engine(instances: usize) -> wasmtime::Result<Engine> {
     Err(last.unwrap_or_else(|| wasmtime::Error::msg("no instance allocator")))
 }
 
-fn config(instances: usize, pool: Option<Enabled>) -> Config {
+/// An engine of its own for pods that ask for it, with instances allocated on demand.
+pub fn variant(variant: &Variant, wasi_0_3: bool) -> wasmtime::Result<Engine> {
+    let mut config = config(0, None, wasi_0_3);
+    variant.features.apply(&mut config);
+    config.coredump_on_trap(variant.core_dump);
+    if variant.source {
+        config.wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Enable);
+    }
+    if variant.deterministic {
+        config.cranelift_nan_canonicalization(true);
+        config.relaxed_simd_deterministic(true);
+    }
+    Engine::new(&config)
+}
+
+fn config(instances: usize, pool: Option<Enabled>, wasi_0_3: bool) -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);
     config.memory_init_cow(true);
-    // Components of WASI 0.3 need it; until they run, instances are cheaper without.
-    config.concurrency_support(false);
+    // Components of WASI 0.3 need it; instances are cheaper without.
+    config.concurrency_support(wasi_0_3);
     config.wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable);
     if let Some(pagemap_scan) = pool {
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(instances, pagemap_scan)));
@@ -96,7 +112,7 @@ fn pooling(instances: usize, pagemap_scan: Enabled) -> PoolingAllocationConfig {
     pool
 }
 
-/// Advances the engine's epoch every [`TICK`] while a guest computes, and sleeps while none does.
+/// Advances the engines' epochs every [`TICK`] while a guest computes, and sleeps while none does.
 pub struct Ticker {
     state: Arc<TickerState>,
 }
@@ -106,6 +122,8 @@ struct TickerState {
     parked: AtomicBool,
     closed: AtomicBool,
     thread: std::sync::OnceLock<std::thread::Thread>,
+    /// Beside the common one; those that are gone are forgotten.
+    others: Mutex<Vec<EngineWeak>>,
 }
 
 impl Ticker {
@@ -115,11 +133,16 @@ impl Ticker {
             parked: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             thread: std::sync::OnceLock::new(),
+            others: Mutex::default(),
         });
         let shared = state.clone();
         let handle = std::thread::Builder::new().name("wasm-epoch".to_owned()).spawn(move || tick(&shared, &engine))?;
         let _ = state.thread.set(handle.thread().clone());
         Ok(Self { state })
+    }
+
+    pub fn tick_also(&self, engine: &Engine) {
+        self.state.others.lock().push(engine.weak());
     }
 
     /// While the guard lives, epochs pass.
@@ -162,6 +185,10 @@ fn tick(state: &TickerState, engine: &Engine) {
         } else {
             idle = 0;
             engine.increment_epoch();
+            state.others.lock().retain(|other| {
+                let there = other.upgrade();
+                there.inspect(Engine::increment_epoch).is_some()
+            });
         }
         if idle < 10 {
             std::thread::park_timeout(TICK);

@@ -3,17 +3,19 @@
 use std::sync::{Arc, atomic::AtomicBool, atomic::Ordering};
 
 use skiff_runtime::Exit;
-use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
+use wasmtime::{Engine, PoolConcurrencyLimitError, Store, UpdateDeadline};
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx, sockets::WasiSocketsView};
 
 use crate::{
+    deterministic::Clock,
     exec::Stdio,
     files::Preopen,
     limits::{Budget, Limits, OutOfMemory, Usage},
     messages,
     net::{ContainerNet, GuestNet, PodSockets},
+    options::{Extras, Setup},
     process::Warn,
-    program::{ENTRY_DEFAULT, Machine, Program, Runnable},
+    program::{ENTRY_DEFAULT, Program, Runnable},
 };
 
 /// Files, streams, timers and the like that a guest may hold at once.
@@ -24,6 +26,7 @@ pub struct Host {
     pub wasi: WasiP1Ctx,
     limits: Limits,
     net: Option<GuestNet>,
+    pub extras: Extras,
 }
 
 impl WasiView for Host {
@@ -36,18 +39,33 @@ impl Host {
     /// For a store in which nothing runs.
     pub fn for_linking() -> Self {
         let limits = Limits::new(0, Arc::default(), Budget::new(Some(0)));
-        Self { wasi: WasiCtxBuilder::new().build_p1(), limits, net: None }
+        Self::alone(WasiCtxBuilder::new().build_p1(), limits)
+    }
+
+    /// Of a program that is in no pod.
+    pub fn alone(wasi: WasiP1Ctx, limits: Limits) -> Self {
+        Self { wasi, limits, net: None, extras: Extras::default() }
+    }
+
+    /// The memory that it asked for and did not get.
+    pub fn refused(&self) -> Option<&OutOfMemory> {
+        self.limits.refused.as_ref()
     }
 
     /// What calls on sockets work with.
     pub fn pod_sockets(&mut self) -> PodSockets<'_> {
         PodSockets { inner: self.wasi.sockets(), net: self.net.as_mut() }
     }
+
+    /// Of a program that runs in virtual time.
+    pub fn clock(&self) -> wasmtime::Result<Arc<Clock>> {
+        self.extras.clock.clone().ok_or_else(|| wasmtime::Error::msg("the program has no virtual clock"))
+    }
 }
 
 /// Everything a run needs.
 pub struct Launch {
-    pub machine: Arc<Machine>,
+    pub setup: Arc<Setup>,
     pub program: Arc<Program>,
     /// The function named by `path#function`.
     pub entry: Option<String>,
@@ -69,7 +87,7 @@ pub struct Launch {
 pub async fn run(launch: Launch) -> Exit {
     let program = launch.program.clone();
     let entry = launch.entry.clone();
-    let usage = launch.usage.clone();
+    let (usage, setup) = (launch.usage.clone(), launch.setup.clone());
     let mut store = match store(launch) {
         Ok(store) => store,
         Err(message) => return start_error(message),
@@ -81,7 +99,14 @@ pub async fn run(launch: Launch) -> Exit {
     };
     match result {
         Ok(code) => Exit::from_code(code),
-        Err(error) => exit_of(&error, store.data().limits.refused.as_ref(), &usage),
+        Err(error) => {
+            let mut exit = exit_of(&error, store.data().limits.refused.as_ref(), &usage);
+            if let Some(dump) = setup.dump(&error, &mut store).await {
+                // First, for a backtrace may fill the whole message.
+                exit.message.insert_str(exit.message.find('\n').unwrap_or(exit.message.len()), &format!("\n{dump}"));
+            }
+            exit
+        }
     }
 }
 
@@ -104,19 +129,25 @@ fn store(launch: Launch) -> Result<Store<Host>, String> {
     wasi.allow_tcp(true)
         .allow_udp(false)
         .socket_addr_check(move |address, used| Box::pin(std::future::ready(pod.permits(address, used))));
+    let extras = launch.setup.extras(&mut wasi);
     let limits = Limits::new(launch.memory_bytes_max, launch.usage, launch.budget);
     let mut wasi = wasi.build_p1();
     wasi.ctx().table.set_max_capacity(RESOURCES_MAX);
     let net = Some(GuestNet::new(launch.net, launch.warn));
-    let mut store = Store::new(&launch.machine.engine, Host { wasi, limits, net });
+    let host = Host { wasi, limits, net, extras };
+    Ok(store_of(&launch.setup.machine.engine, host, launch.yielded))
+}
+
+/// A store whose limits hold, and whose guest lets others run at the end of each epoch.
+pub fn store_of(engine: &Engine, host: Host, yielded: Arc<AtomicBool>) -> Store<Host> {
+    let mut store = Store::new(engine, host);
     store.limiter(|host| &mut host.limits);
-    let yielded = launch.yielded;
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |_| {
         yielded.store(true, Ordering::Relaxed);
         Ok(UpdateDeadline::Yield(1))
     });
-    Ok(store)
+    store
 }
 
 async fn run_module(

@@ -9,6 +9,8 @@
 mod artefact;
 mod compile;
 mod config;
+mod coredump;
+mod deterministic;
 mod engine;
 mod exec;
 mod files;
@@ -21,10 +23,12 @@ mod log;
 mod messages;
 mod module;
 mod net;
+mod options;
 mod process;
 mod program;
 mod registry;
 mod runtime;
+mod snapshot;
 mod stdio;
 
 pub use config::{

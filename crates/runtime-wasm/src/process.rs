@@ -18,6 +18,7 @@ use crate::{
     limits::Usage,
     log::Log,
     net::ContainerNet,
+    options::Setup,
     program::Program,
 };
 
@@ -25,6 +26,7 @@ use crate::{
 pub type Warn = Arc<dyn Fn(&'static str, String) + Send + Sync>;
 
 pub struct Process {
+    pub setup: Arc<Setup>,
     pub program: Arc<Program>,
     /// The function named by `path#function`.
     pub entry: Option<String>,

@@ -1,18 +1,28 @@
 //! A compiled module or component, linked with the host as far as that can be done before an instance exists.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use wasmtime::{
     Engine, ExternType, InstancePre, Linker, Module, Store,
     component::{self, Component},
 };
 use wasmtime_wasi::p2::bindings::CommandPre;
 
-use crate::{guest::Host, messages, net};
+use crate::{
+    deterministic,
+    guest::Host,
+    messages, net,
+    options::{Features, Variant},
+};
 
 /// The function of a module that is run when none is named.
 pub const ENTRY_DEFAULT: &str = "_start";
 
 /// The engine and what it offers to guests, made once.
 pub struct Machine {
+    /// Of this process.
+    pub id: u64,
+    pub features: Features,
     pub engine: Engine,
     modules: Linker<Host>,
     components: component::Linker<Host>,
@@ -31,16 +41,27 @@ pub struct Program {
 }
 
 impl Machine {
-    pub fn new(engine: Engine) -> wasmtime::Result<Self> {
+    pub fn new(engine: Engine, variant: &Variant, wasi_0_3: bool) -> wasmtime::Result<Self> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
         let mut modules = Linker::new(&engine);
         wasmtime_wasi::p1::add_to_linker_async(&mut modules, |host: &mut Host| &mut host.wasi)?;
         let mut components = component::Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut components)?;
         net::add_to_linker(&mut components)?;
-        Ok(Self { engine, modules, components })
+        if wasi_0_3 {
+            wasmtime_wasi::p3::add_to_linker(&mut components)?;
+        }
+        if variant.deterministic {
+            deterministic::link(&mut modules, &mut components)?;
+        }
+        let id = COUNT.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { id, features: variant.features, engine, modules, components })
     }
 
-    #[cfg(test)]
+    pub fn modules(&self) -> &Linker<Host> {
+        &self.modules
+    }
+
     pub fn components(&self) -> &component::Linker<Host> {
         &self.components
     }

@@ -23,7 +23,7 @@ use skiff_runtime::{
 use tokio::sync::{SetOnce, oneshot};
 
 use crate::{
-    compile::Compiler,
+    compile::{self, Compiler},
     config::WasmConfig,
     engine::{self, Ticker},
     exec::{Hub, Output, Processes, Stdio},
@@ -36,6 +36,7 @@ use crate::{
     log::Log,
     messages, module,
     net::{ContainerNet, Network, PodFacts, PodNet},
+    options::{self, Machines, Setup, Variant},
     process::{self, Process, Run, Warn},
     program::Machine,
     registry,
@@ -75,6 +76,7 @@ type Pull = futures::future::Shared<futures::future::BoxFuture<'static, Result<I
 #[derive(Clone)]
 pub(crate) struct Started {
     pub machine: Arc<Machine>,
+    machines: Arc<Machines>,
     pub ticker: Arc<Ticker>,
     pub lanes: Arc<Lanes>,
 }
@@ -168,13 +170,18 @@ impl Shared {
     fn started_blocking(&self) -> Result<Started> {
         let make = || {
             let failed = |error: String| Error::Internal(format!("failed to start the Wasm engine: {error}"));
-            let engine = engine::engine(self.instances_max).map_err(|error| failed(format!("{error:#}")))?;
+            let wasi_0_3 = self.config.wasi_0_3;
+            let engine = engine::engine(self.instances_max, wasi_0_3).map_err(|error| failed(format!("{error:#}")))?;
             let processors = std::thread::available_parallelism().map_or(1, usize::from);
             let threads = self.config.guest_threads.unwrap_or(processors).max(1);
+            let common = Machine::new(engine.clone(), &Variant::default(), wasi_0_3);
+            let common = Arc::new(common.map_err(|error| failed(format!("{error:#}")))?);
+            let ticker = Arc::new(Ticker::start(engine).map_err(|error| failed(error.to_string()))?);
             Ok(Started {
-                ticker: Arc::new(Ticker::start(engine.clone()).map_err(|error| failed(error.to_string()))?),
+                machines: Arc::new(Machines::new(common.clone(), ticker.clone(), self.compiler.clone(), wasi_0_3)),
+                ticker,
                 lanes: Arc::new(Lanes::new(threads).map_err(|error| failed(error.to_string()))?),
-                machine: Arc::new(Machine::new(engine).map_err(|error| failed(format!("{error:#}")))?),
+                machine: common,
             })
         };
         self.machine.get_or_init(make).clone()
@@ -200,7 +207,11 @@ impl Shared {
         })
         .await?;
         let (shared, digest) = (self.clone(), module.clone());
-        self.compiler.program(&machine, &module, move || shared.images.read(&digest)).await.map_err(unusable)?;
+        match self.compiler.program(&machine, &module, move || shared.images.read(&digest)).await {
+            // A pod may ask for them: then it is compiled when a container of it is created.
+            Ok(_) | Err(compile::Failure::Features(_)) => {}
+            Err(failure) => return Err(unusable(failure.to_string())),
+        }
         let shared = self.clone();
         blocking(move || {
             let (image, gone) = shared.images.add(&name, &content, &module).map_err(disk)?;
@@ -249,9 +260,8 @@ impl Shared {
     }
 
     fn forget(&self, modules: Vec<String>) {
-        let machine = self.machine.get().and_then(|started| started.as_ref().ok()).map(|started| &*started.machine);
         for module in modules {
-            self.compiler.forget(machine, &module);
+            self.compiler.forget(&module);
         }
     }
 
@@ -358,9 +368,9 @@ impl Shared {
     ) -> Metered {
         let yielded = Arc::new(AtomicBool::new(false));
         let usage = run.usage.clone();
-        let (machine, bucket) = (started.machine.clone(), container.extra.bucket.clone());
+        let bucket = container.extra.bucket.clone();
         Metered {
-            guest: Box::pin(self.clone().guest(container.clone(), machine, run, yielded.clone())),
+            guest: Box::pin(self.clone().guest(container.clone(), run, yielded.clone())),
             kill: Some(kill),
             yielded,
             usage,
@@ -385,13 +395,7 @@ impl Shared {
         Ok(log)
     }
 
-    async fn guest(
-        self: Arc<Self>,
-        container: Arc<Container<Process>>,
-        machine: Arc<Machine>,
-        run: Run,
-        yielded: Arc<AtomicBool>,
-    ) -> Exit {
+    async fn guest(self: Arc<Self>, container: Arc<Container<Process>>, run: Run, yielded: Arc<AtomicBool>) -> Exit {
         let process = &container.extra;
         let config = &container.config;
         let preopens = if run.main { lay_out(&container) } else { Ok(process.preopens.wait().await.clone()) };
@@ -403,7 +407,7 @@ impl Shared {
             }
         };
         let launch = Launch {
-            machine,
+            setup: process.setup.clone(),
             program: process.program.clone(),
             entry: run.entry,
             args: run.args,
@@ -499,13 +503,19 @@ impl Runtime for WasmRuntime {
             return Err(Error::NotFound { what: "image", id: name.clone() });
         };
         let invalid = |reason: String| Error::Invalid(format!("container {:?}: {reason}", config.name));
-        let machine = shared.started().await?.machine;
+        let machines = shared.started().await?.machines;
+        let node = options::Node {
+            machines: &machines,
+            budget: &shared.budget,
+            root: &shared.config.root,
+            memory_bytes_default: shared.config.memory_bytes_default,
+        };
+        let setup = Setup::of(&node, &config, &pod).map_err(invalid)?;
         let (reader, module) = (shared.clone(), image.module.clone());
-        let program = shared
-            .compiler
-            .program(&machine, &image.module, move || reader.images.read(&module))
+        let program = setup
+            .program(&shared.compiler, &image.module, move || reader.images.read(&module))
             .await
-            .map_err(|reason| Error::ImageUnusable { image: config.image.clone(), reason })?;
+            .map_err(|failure| Error::ImageUnusable { image: config.image.clone(), reason: failure.to_string() })?;
         let args = process::arguments(&config, &image.run);
         let entry = process::entry(&args);
         program.check(entry.as_deref()).map_err(invalid)?;
@@ -513,6 +523,7 @@ impl Runtime for WasmRuntime {
         let RunConfig { working_dir, .. } = &image.run;
         let usage = Arc::new(Usage::default());
         let process = Process {
+            setup,
             program,
             entry,
             env: process::environment(&config, &pod, &image.run),

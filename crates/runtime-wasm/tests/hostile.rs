@@ -182,10 +182,10 @@ async fn what_can_never_start_is_refused_when_it_is_created() {
             &[],
             "fd_write",
         ),
-        ("(module (func (export \"run\")))", &[], "exports no function \"_start\"; its functions: [\"run\"]"),
+        ("(module (func (export \"run\")))", &[], "exports no function \"_start\"; its functions: \"run\""),
         ("(module (func (export \"_start\")))", &["x#missing"], "exports no function \"missing\""),
         ("(module (func (export \"_start\") (param i32)))", &[], "takes parameters"),
-        ("(component)", &[], "neither wasi:cli/run"),
+        ("(component)", &[], "it exports nothing; this node runs those that export wasi:cli/run@0.2"),
         (http, &[], "HTTP server"),
         ("(component (import \"acme:db/store@1.0.0\" (instance (export \"get\" (func)))) (core module $m (func (export \"r\") (result i32) (i32.const 0)))
             (core instance $i (instantiate $m)) (func $r (result (result)) (canon lift (core func $i \"r\")))

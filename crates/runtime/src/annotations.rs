@@ -8,8 +8,26 @@ pub const ENVIRONMENT: &str = "skiff.dev/environment";
 
 /// `none`, `cluster` or `all`: what the guests of a pod may do with the network.
 pub const NETWORK: &str = "skiff.dev/network";
+/// WebAssembly features to turn on, or off with a `-` before the name: `wide-arithmetic,-relaxed-simd`.
+pub const WASM_FEATURES: &str = "skiff.dev/wasm-features";
+/// `source`: backtraces tell file and line where the module has debug information (DWARF).
+pub const BACKTRACE: &str = "skiff.dev/backtrace";
+/// `true`: a fault leaves a core dump.
+pub const CORE_DUMP: &str = "skiff.dev/core-dump";
+/// Where in a mounted volume the core dump is written; without it the node keeps a few.
+pub const CORE_DUMP_PATH: &str = "skiff.dev/core-dump-path";
+/// A seed: clocks, randomness and environment are the same in every run with it.
+pub const DETERMINISTIC: &str = "skiff.dev/deterministic";
+/// The function that prepares a module once for all; containers start from what it left.
+pub const SNAPSHOT: &str = "skiff.dev/snapshot";
+/// `configmap/NAME,secret/NAME`: what `wasi:config/store` reads; the later source of a key wins.
+pub const CONFIG: &str = "skiff.dev/config";
+/// Buckets of `wasi:keyvalue`: `configmap/NAME,secret/NAME`, read-only.
+pub const KEYVALUE: &str = "skiff.dev/keyvalue";
 
 /// Whether the pod wants nothing in its environment but what is declared.
 pub fn declared_environment_only(annotations: Option<&BTreeMap<String, String>>) -> bool {
-    annotations.and_then(|all| all.get(ENVIRONMENT)).is_some_and(|value| value == "declared")
+    let Some(all) = annotations else { return false };
+    // Services come and go: a run that is to be the same every time does not see them.
+    all.get(ENVIRONMENT).is_some_and(|value| value == "declared") || all.contains_key(DETERMINISTIC)
 }

@@ -127,10 +127,10 @@ fn nearest(name: &str, offers: &[Offer]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::program::Machine;
+    use crate::{options::Variant, program::Machine};
 
     fn machine() -> Machine {
-        Machine::new(wasmtime::Engine::default()).expect("links")
+        Machine::new(wasmtime::Engine::default(), &Variant::default(), false).expect("links")
     }
 
     #[test]

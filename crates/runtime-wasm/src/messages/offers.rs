@@ -96,11 +96,11 @@ pub fn describe(offers: &[Offer]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{guest::Host, program::Machine};
+    use crate::{guest::Host, options::Variant, program::Machine};
 
     #[test]
     fn every_interface_of_the_command_world_is_known() {
-        let machine = Machine::new(wasmtime::Engine::default()).expect("links");
+        let machine = Machine::new(wasmtime::Engine::default(), &Variant::default(), false).expect("links");
         let offers = of(machine.components());
         let missing: Vec<_> = ROWS
             .iter()
