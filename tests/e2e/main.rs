@@ -5,6 +5,7 @@
 
 mod command;
 mod examples;
+mod exec;
 mod files;
 mod guests;
 mod kubectl;

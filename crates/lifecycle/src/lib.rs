@@ -15,6 +15,7 @@ pub mod backoff;
 pub mod command;
 mod conditions;
 mod containers;
+pub mod hooks;
 pub mod observed;
 mod outcome;
 mod phase;

@@ -19,9 +19,10 @@ use skiff_reconcile::{
     KindRef, ObjectKey, Preconditions, ViewExt,
 };
 use skiff_runtime::{
-    ContainerConfig, ContainerState, ContainerStatus, Error, Resources, Runtime, Sandbox, SandboxConfig,
+    ContainerConfig, ContainerState, ContainerStatus, Error, Resources, Runtime, Sandbox, SandboxConfig, SandboxId,
     annotations::declared_environment_only,
 };
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
@@ -30,6 +31,7 @@ use crate::{
     env::{self, EnvInput},
     expand::expand,
     fields::NodeFacts,
+    hooks::Begun,
     images::{self, Found},
     logs,
     mailbox::PodHandle,
@@ -44,6 +46,10 @@ const CLEAN_RETRY: Duration = Duration::from_secs(1);
 pub struct PodContext {
     pub agent: Arc<Agent>,
     pub handle: Arc<PodHandle>,
+    /// preStop hooks that have begun.
+    pub hooks: Begun,
+    /// Cancelled when the pod is to end: nothing of its start is waited for any more.
+    pub ending: CancellationToken,
     placed: Mutex<Placed>,
 }
 
@@ -58,7 +64,8 @@ struct Placed {
 
 impl PodContext {
     pub fn new(agent: Arc<Agent>, handle: Arc<PodHandle>) -> Self {
-        Self { agent, handle, placed: Mutex::default() }
+        let ending = CancellationToken::new();
+        Self { agent, handle, hooks: Begun::default(), ending, placed: Mutex::default() }
     }
 
     /// Takes over what an earlier process left in a runtime.
@@ -70,6 +77,12 @@ impl PodContext {
 
     pub fn runtime_of(&self, container: &str) -> usize {
         self.placed.lock().containers.get(container).copied().unwrap_or(0)
+    }
+
+    /// The pod's sandbox in a runtime.
+    pub fn sandbox_id(&self, runtime: usize) -> Option<SandboxId> {
+        let placed = self.placed.lock();
+        placed.sandboxes.iter().rev().find(|(index, _)| *index == runtime).map(|(_, sandbox)| sandbox.id.clone())
     }
 
     fn runtime(&self, index: usize) -> &Arc<dyn Runtime> {
@@ -237,15 +250,35 @@ impl PodContext {
         }
     }
 
+    /// A container counts as started after its postStart.
     async fn create_and_start(&self, pod: &Arc<Pod>, container: String, attempt: u32) -> Outcome {
+        let started = self.create_and_begin(pod, &container, attempt).await;
+        let (Outcome::Started(mut record), Some(spec)) = (started.clone(), container_of(pod, &container)) else {
+            return started;
+        };
+        if !record.running() || self.post_start(pod, spec, &record.id).await {
+            return started;
+        }
+        let grace = pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(30);
+        let (id, grace_s) = (record.id.clone(), u64::try_from(grace).unwrap_or(0));
+        let message = "FailedPostStartHook".to_owned();
+        match self.stop(pod, &container, id, grace_s, message).await {
+            Outcome::State { state, .. } => record.state = state,
+            // It is there and could not be stopped: the next look says what became of it.
+            _ => return Outcome::Started(record),
+        }
+        Outcome::StartedAndFailed(record)
+    }
+
+    async fn create_and_begin(&self, pod: &Arc<Pod>, container: &str, attempt: u32) -> Outcome {
         // The semaphore is never closed; if it were, starts would merely not be bounded.
         let _permit = self.agent.starts.acquire().await;
         let not_created = |reason: &str, message: String| {
-            self.agent.event(pod, Some(&container), Warning, "Failed", format!("Error: {message}"));
-            Outcome::NotCreated { container: container.clone(), reason: reason.to_owned(), message }
+            self.agent.event(pod, Some(container), Warning, "Failed", format!("Error: {message}"));
+            Outcome::NotCreated { container: container.to_owned(), reason: reason.to_owned(), message }
         };
-        let spec = container_of(pod, &container);
-        let found = self.placed.lock().images.get(&container).cloned();
+        let spec = container_of(pod, container);
+        let found = self.placed.lock().images.get(container).cloned();
         let sandbox_attempt = self.placed.lock().sandboxes.last().map(|(_, s)| s.attempt);
         let (Some(spec), Some(found), Some(sandbox_attempt)) = (spec, found, sandbox_attempt) else {
             return not_created("CreateContainerError", "its image or sandbox went away".to_owned());
@@ -264,7 +297,7 @@ impl PodContext {
             Err(e) => return not_created("CreateContainerError", e.to_string()),
         };
         self.placed.lock().containers.insert(id.clone(), found.runtime);
-        self.agent.event(pod, Some(&container), Normal, "Created", "Container created".to_owned());
+        self.agent.event(pod, Some(container), Normal, "Created", "Container created".to_owned());
         self.start(pod, spec, attempt, sandbox_attempt, &found, id).await
     }
 
@@ -399,6 +432,10 @@ impl PodContext {
 
     async fn stop(&self, pod: &Pod, container: &str, id: String, grace_s: u64, message: String) -> Outcome {
         self.agent.event(pod, Some(container), Normal, "Killing", message);
+        let grace_s = match container_of(pod, container) {
+            Some(spec) => self.pre_stop(pod, spec, &id, grace_s).await,
+            None => grace_s,
+        };
         let runtime = self.runtime(self.runtime_of(&id));
         match runtime.stop_container(&id, Duration::from_secs(grace_s)).await {
             Ok(()) => self.look(pod, container, id).await,
@@ -448,6 +485,7 @@ impl PodContext {
                 warn!(%error, pod = %self.handle.key, container, "old container not removed");
             }
             self.placed.lock().containers.remove(id);
+            self.hooks.forget(id);
         }
         logs::remove(&self.log_path(container, attempt)).await;
     }

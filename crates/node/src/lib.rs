@@ -22,6 +22,7 @@ mod execute;
 pub mod expand;
 pub mod fields;
 mod heartbeat;
+mod hooks;
 mod images;
 pub mod logs;
 mod machine;

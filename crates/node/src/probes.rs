@@ -4,6 +4,7 @@
 //! says why: no container is called healthy by a probe that did not happen.
 
 mod check;
+mod hook;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -11,6 +12,8 @@ use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 use skiff_lifecycle::{PodObserved, ProbeKind, SandboxState};
 use skiff_reconcile::EventType::Warning;
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub use hook::hook;
 
 use crate::execute::{PodContext, container_of};
 

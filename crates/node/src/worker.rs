@@ -88,6 +88,7 @@ impl Worker {
     /// Until nothing of the pod is left, or the node stops.
     pub async fn run(mut self) {
         let (handle, stop) = (self.handle().clone(), self.agent().stop.clone());
+        self.end_start();
         while self.step() {
             let wake = self.wake;
             tokio::select! {
@@ -183,6 +184,7 @@ impl Worker {
             self.pod_changed(pod);
         }
         self.observed.gone |= news.gone;
+        self.end_start();
         self.stale |= news.volumes_stale;
         if news.retry {
             self.observed.apply(Outcome::RetryNow, self.agent().now());
@@ -209,6 +211,13 @@ impl Worker {
         let of = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
         self.stale |= volumes::shows_itself(&pod) && of(&pod) != of(&self.pod);
         self.pod = pod;
+    }
+
+    /// What a pod that is to end still does to start, it need not finish.
+    fn end_start(&self) {
+        if self.observed.gone || self.pod.metadata.deletion_timestamp.is_some() {
+            self.ctx.ending.cancel();
+        }
     }
 
     /// Asks the runtime about a container that something happened to.

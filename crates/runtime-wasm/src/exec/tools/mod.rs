@@ -186,6 +186,8 @@ fn why(error: &io::Error) -> String {
 
 /// `tar [-]cf - PATH...`, `tar [-]xmf - [-C DIR]`; compression is not offered.
 fn tar(job: &mut Job, args: &[String]) -> io::Result<i32> {
+    // A copy may be long, and is nobody's hurry but its own.
+    crate::lanes::lower_priority();
     match tar_options(args) {
         Ok(TarOptions { create: true, paths, directory }) => tar_pack::pack(job, &directory, &paths),
         Ok(TarOptions { create: false, directory, .. }) => tar_unpack::unpack(job, &directory),
