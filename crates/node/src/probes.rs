@@ -1,10 +1,13 @@
 //! Startup, readiness and liveness probes: a task per probe of a running container, ended with it.
 //!
-//! tcpSocket and httpGet go to the pod's address, exec to the runtime. A probe that this node cannot make fails and
+//! tcpSocket, httpGet and grpc connect to the pod through its runtime, exec goes to it. A probe that this node cannot make fails and
 //! says why: no container is called healthy by a probe that did not happen.
 
 mod check;
+mod dial;
+mod grpc;
 mod hook;
+mod http;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

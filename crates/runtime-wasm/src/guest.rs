@@ -52,6 +52,11 @@ impl Host {
         self.limits.refused.as_ref()
     }
 
+    /// The pod's network; `None` where nothing runs.
+    pub fn net(&self) -> Option<&GuestNet> {
+        self.net.as_ref()
+    }
+
     /// What calls on sockets work with.
     pub fn pod_sockets(&mut self) -> PodSockets<'_> {
         PodSockets { inner: self.wasi.sockets(), net: self.net.as_mut() }
@@ -127,7 +132,7 @@ fn store(launch: Launch) -> Result<Store<Host>, String> {
     }
     let pod = launch.net.pod.clone();
     wasi.allow_tcp(true)
-        .allow_udp(false)
+        .allow_udp(true)
         .socket_addr_check(move |address, used| Box::pin(std::future::ready(pod.permits(address, used))));
     let extras = launch.setup.extras(&mut wasi);
     let limits = Limits::new(launch.memory_bytes_max, launch.usage, launch.budget);

@@ -649,6 +649,9 @@ impl Runtime for WasmRuntime {
         let net = self.shared.net(sandbox)?;
         match net.dial(port).await {
             Ok(stream) => Ok(Box::new(stream)),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                Err(Error::Invalid(format!("dial tcp {}:{port}: connect: connection refused", net.ip())))
+            }
             Err(error) => Err(Error::Invalid(format!("dial tcp {}:{port}: {error}", net.ip()))),
         }
     }

@@ -37,6 +37,9 @@ use tower::ServiceExt;
 /// How long containers get to end when the process stops.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
+/// Of the Service `default/kubernetes`, as it is in every cluster.
+const SERVICE_PORT: u16 = 443;
+
 /// The label of a simulated node, and the key of its taint.
 pub const SIMULATED: &str = "skiff.dev/simulated";
 
@@ -134,6 +137,7 @@ impl Cluster {
         let mut config = ApiServerConfig::new(store.clone(), connector.clone());
         config.advertise = Some(address);
         let tls = pki.tls("skiff-apiserver", &pki::api_server_names(config.service_ip, &[address.ip().to_string()]))?;
+        let service = SocketAddr::new(config.service_ip, SERVICE_PORT);
         let api = ApiServer::new(config);
         api.bootstrap().await.context("failed to create the objects that every cluster has")?;
         write_kubeconfig(&pki, &url, &places.kubeconfig)?;
@@ -153,6 +157,8 @@ impl Cluster {
             root_ca_pem: pki.ca_pem().to_owned(),
             clock: skiff_client::system_clock(),
         });
+        let network = Network::open().context("failed to take addresses for pods in 127.0.0.0/8")?;
+        network.publish_api(service, address);
         let mut cluster = Self {
             admin: skiff_client::in_process(api.service(UserInfo::admin())),
             api,
@@ -167,7 +173,7 @@ impl Cluster {
             shutdown,
             _temporary: None,
         };
-        if let Err(error) = cluster.start_nodes(&options, &places, &connector).await {
+        if let Err(error) = cluster.start_nodes(&options, &places, &connector, &network).await {
             cluster.stop().await;
             return Err(error);
         }
@@ -175,9 +181,14 @@ impl Cluster {
         Ok(cluster)
     }
 
-    async fn start_nodes(&mut self, options: &Options, places: &Places, connector: &InProcessNodes) -> Result<()> {
+    async fn start_nodes(
+        &mut self,
+        options: &Options,
+        places: &Places,
+        connector: &InProcessNodes,
+        network: &Arc<Network>,
+    ) -> Result<()> {
         let mut starting = Vec::new();
-        let network = Network::open().context("failed to take addresses for pods in 127.0.0.0/8")?;
         for index in 1..=options.nodes {
             let name = format!("skiff-{index}");
             let dir = places.node(&name);

@@ -47,6 +47,10 @@ impl Block {
         u32::from(ip) >> SIZE_LOG2 == self.first >> SIZE_LOG2
     }
 
+    pub fn offset(&self, ip: Ipv4Addr) -> u32 {
+        u32::from(ip) - self.first
+    }
+
     pub fn address(&self, offset: u32) -> Ipv4Addr {
         Ipv4Addr::from(self.first + offset)
     }

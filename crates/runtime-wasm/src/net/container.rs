@@ -1,7 +1,7 @@
 //! What the guests of one container share of the network, and what each has for itself.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::{
         Arc,
@@ -49,8 +49,12 @@ impl ContainerNet {
 
     /// Tells the user of the first connection that was denied.
     pub fn denied(&self, warn: &Warn, denied: &Denied) {
+        self.tell_denied(warn, &format!("reach {denied}"));
+    }
+
+    fn tell_denied(&self, warn: &Warn, what: &str) {
         if !self.denied_told.swap(true, Ordering::Relaxed) {
-            warn("NetworkDenied", format!("denied to reach {denied}; further ones are not told"));
+            warn("NetworkDenied", format!("denied to {what}; further ones are not told"));
         }
     }
 
@@ -77,6 +81,9 @@ pub struct GuestNet {
     pub shared: Arc<ContainerNet>,
     pub warn: Warn,
     pub(super) tcp: HashMap<u32, Tcp>,
+    pub(super) udp: HashMap<u32, Udp>,
+    /// The UDP socket of each stream of datagrams.
+    pub(super) streams: HashMap<u32, u32>,
 }
 
 /// What a guest sees of a TCP socket, where that is not what the host has.
@@ -91,13 +98,37 @@ pub(super) struct Tcp {
     pub _permit: SocketPermit,
 }
 
+/// The same of a UDP socket.
+pub(super) struct Udp {
+    pub v6: bool,
+    pub local: Option<SocketAddr>,
+    pub remote: Option<SocketAddr>,
+    pub bound: Option<Bound>,
+    /// The host's is on every address, and reaches the outside.
+    pub open: bool,
+    /// Whom outside it has sent to.
+    pub peers: HashSet<SocketAddr>,
+    _permit: SocketPermit,
+}
+
+impl Udp {
+    pub fn new(v6: bool, permit: SocketPermit) -> Self {
+        Self { v6, local: None, remote: None, bound: None, open: false, peers: HashSet::new(), _permit: permit }
+    }
+}
+
 impl GuestNet {
     pub fn new(shared: Arc<ContainerNet>, warn: Warn) -> Self {
-        Self { shared, warn, tcp: HashMap::new() }
+        Self { shared, warn, tcp: HashMap::new(), udp: HashMap::new(), streams: HashMap::new() }
     }
 
     pub(super) fn denied(&self, denied: &Denied) {
         self.shared.denied(&self.warn, denied);
+    }
+
+    pub(super) fn denied_name(&self, name: &str) {
+        let name: String = name.chars().take(100).collect();
+        self.shared.tell_denied(&self.warn, &format!("look up {name:?}: the pod's network ends with the cluster"));
     }
 
     /// Whether the pod has no network; told as denied.

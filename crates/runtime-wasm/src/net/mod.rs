@@ -11,15 +11,18 @@
 
 mod block;
 mod container;
+mod lookup;
+pub mod names;
 pub mod pod;
 pub mod policy;
 mod sockets;
 mod table;
 mod tcp;
+mod udp;
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -50,6 +53,7 @@ pub struct Network {
     table: Mutex<Table>,
     node: Mutex<(Instant, Arc<[IpAddr]>)>,
     published: Mutex<Published>,
+    resolver: names::Resolver,
     /// Sockets of all guests, and how many there may be: half of the descriptors that this process may have.
     sockets: AtomicUsize,
     sockets_max: usize,
@@ -76,6 +80,7 @@ impl Network {
             table: Mutex::new(Table::default()),
             node: Mutex::new((Instant::now(), node_addresses())),
             published: Mutex::default(),
+            resolver: names::Resolver::default(),
             sockets: AtomicUsize::new(0),
             sockets_max: usize::try_from(sockets_max).unwrap_or(usize::MAX),
         }))
@@ -95,6 +100,22 @@ impl Network {
     fn service(&self, address: SocketAddr) -> Option<SocketAddr> {
         let published = self.published.lock();
         published.services.iter().find(|(service, _)| *service == address).map(|(_, actual)| *actual)
+    }
+
+    /// The address of the API server's Service.
+    fn api_service(&self) -> Option<IpAddr> {
+        self.published.lock().services.first().map(|(service, _)| service.ip())
+    }
+
+    /// Whether a pod has this address.
+    fn has(&self, ip: Ipv4Addr) -> bool {
+        let offset = self.block.contains(ip).then(|| self.block.offset(ip));
+        offset.is_some_and(|offset| self.table.lock().has(offset))
+    }
+
+    /// The pod's address and port that a socket of the host serves.
+    fn behind(&self, protocol: Protocol, actual: SocketAddrV4) -> Option<SocketAddrV4> {
+        self.table.lock().behind(protocol, actual)
     }
 
     /// What a pod of this mode may reach outside, as it stands now.

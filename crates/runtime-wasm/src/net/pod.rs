@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
 };
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -32,6 +32,8 @@ pub struct PodNet {
     facts: PodFacts,
     ip: Ipv4Addr,
     offset: u32,
+    /// Look-ups of outside names that are under way.
+    pub(super) lookups: Arc<AtomicUsize>,
 }
 
 /// Where a guest's packet to an address goes.
@@ -62,7 +64,7 @@ impl From<Unreachable> for io::Error {
 impl PodNet {
     pub(super) fn new(network: Arc<Network>, facts: PodFacts, offset: u32) -> Self {
         let ip = network.block.address(offset);
-        Self { network, facts, ip, offset }
+        Self { network, facts, ip, offset, lookups: Arc::default() }
     }
 
     pub fn ip(&self) -> Ipv4Addr {
@@ -129,7 +131,7 @@ impl PodNet {
 
     fn leads_somewhere(&self, protocol: Protocol, address: SocketAddr) -> bool {
         if let SocketAddr::V4(v4) = address
-            && self.network.table.lock().behind(protocol, v4).is_some()
+            && self.network.behind(protocol, v4).is_some()
         {
             return true;
         }

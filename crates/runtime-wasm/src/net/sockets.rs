@@ -9,14 +9,18 @@ use wasmtime_wasi::{
         Network as Handle, SocketError, SocketResult,
         bindings::sockets::{
             network::{self, ErrorCode},
-            tcp, tcp_create_socket,
+            tcp, tcp_create_socket, udp, udp_create_socket,
         },
     },
     sockets::WasiSocketsCtxView,
 };
 
-use super::{container::GuestNet, pod::Unreachable};
+use super::{container::GuestNet, lookup, pod::Unreachable};
 use crate::guest::Host;
+
+/// Bytes that the system keeps for each direction of a socket unless the guest asks for others, and the most it may ask for.
+pub(super) const BUFFER_BYTES_DEFAULT: u64 = 256 << 10;
+pub(super) const BUFFER_BYTES_MAX: u64 = 1 << 20;
 
 /// What a guest's call on a socket works with.
 pub struct PodSockets<'a> {
@@ -37,6 +41,9 @@ pub fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     tcp::add_to_linker::<Host, Sockets>(linker, Host::pod_sockets)?;
     tcp_create_socket::add_to_linker::<Host, Sockets>(linker, Host::pod_sockets)?;
+    udp::add_to_linker::<Host, Sockets>(linker, Host::pod_sockets)?;
+    udp_create_socket::add_to_linker::<Host, Sockets>(linker, Host::pod_sockets)?;
+    lookup::add_to_linker(linker)?;
     linker.allow_shadowing(false);
     Ok(())
 }

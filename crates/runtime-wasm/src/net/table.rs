@@ -55,6 +55,11 @@ impl Table {
         Ok(self.next - 1)
     }
 
+    /// Whether somebody has the address.
+    pub fn has(&self, offset: u32) -> bool {
+        (2..self.next).contains(&offset) && !self.free.contains(&offset)
+    }
+
     pub fn give_back(&mut self, offset: u32) {
         self.free.insert(offset);
     }

@@ -19,13 +19,9 @@ use wasmtime_wasi::{
 use super::{
     container::{SocketPermit, Tcp},
     pod::{BACKLOG_MAX, Route},
-    sockets::{PodSockets, bind_to, one_remote, shown},
+    sockets::{BUFFER_BYTES_DEFAULT, BUFFER_BYTES_MAX, PodSockets, bind_to, one_remote, shown},
     table::Protocol,
 };
-
-/// Bytes that the system keeps for each direction of a socket unless the guest asks for others, and the most it may ask for.
-const BUFFER_BYTES_DEFAULT: u64 = 256 << 10;
-const BUFFER_BYTES_MAX: u64 = 1 << 20;
 
 type Streams = (Resource<DynInputStream>, Resource<DynOutputStream>);
 

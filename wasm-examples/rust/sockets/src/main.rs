@@ -112,7 +112,7 @@ fn hoard() -> io::Result<()> {
         match TcpListener::bind("127.0.0.1:0") {
             Ok(socket) => sockets.push(socket),
             Err(error) => {
-                println!("{} sockets, then {:?}", sockets.len(), error.kind());
+                println!("{} sockets, then {error}", sockets.len());
                 return Ok(());
             }
         }
