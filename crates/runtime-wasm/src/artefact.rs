@@ -109,7 +109,7 @@ impl Document {
                 config.pick(files, layers)?
             }
         };
-        Ok(Content { digests: vec![id.clone()], id, module: module::read(&found)?, run: config.run() })
+        Ok(Content { digests: vec![id.clone()], id, module: module::read(&found)?, run: config.run(), signed_by: None })
     }
 
     /// The one Wasm layer, if there is any.

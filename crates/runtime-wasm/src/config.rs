@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use crate::net::{Mode, Network};
+use crate::{
+    net::{Mode, Network},
+    signatures::SignaturePolicy,
+};
 
 /// Memory of a container that has no limit of its own: 1 GiB.
 pub const MEMORY_BYTES_DEFAULT: u64 = 1 << 30;
@@ -28,6 +31,8 @@ pub struct WasmConfig {
     /// Of all containers together; default: the machine's memory.
     pub memory_bytes_total: Option<u64>,
     pub registry: RegistryConfig,
+    /// Which images must be signed; default: none.
+    pub signatures: SignaturePolicy,
     /// Runs components of WASI 0.3, which wasmtime calls experimental. Off by default: all instances are dearer with it.
     pub wasi_0_3: bool,
     /// The pods' addresses; runtimes of one process share it, so that their pods reach each other. Default: one of its own.
@@ -55,6 +60,7 @@ impl WasmConfig {
             memory_bytes_default: MEMORY_BYTES_DEFAULT,
             memory_bytes_total: None,
             registry: RegistryConfig::default(),
+            signatures: SignaturePolicy::default(),
             wasi_0_3: false,
             network: None,
             network_mode: Mode::default(),

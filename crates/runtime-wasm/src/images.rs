@@ -35,6 +35,8 @@ pub struct Content {
     pub digests: Vec<String>,
     pub module: Vec<u8>,
     pub run: RunConfig,
+    /// The key that it was found to be signed by.
+    pub signed_by: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -49,6 +51,9 @@ pub struct Record {
     /// Those of them that it was asked for by: they keep it here as a tag does.
     pub pinned: Vec<String>,
     pub run: RunConfig,
+    /// Keys that it was found to be signed by.
+    #[serde(default)]
+    pub signed_by: Vec<String>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -117,11 +122,12 @@ impl Images {
             digests: Vec::new(),
             pinned: Vec::new(),
             run: content.run.clone(),
+            signed_by: Vec::new(),
         };
         let mut index = self.index.lock();
         // Another image with this module may have gone since it was kept.
         self.keep(module, &content.module)?;
-        index.images.entry(content.id.clone()).or_insert(record);
+        index.images.entry(content.id.clone()).or_insert(record).sign(content.signed_by.as_deref());
         self.commit(index, name, &content.id, &content.digests)
     }
 
@@ -131,11 +137,11 @@ impl Images {
         name: &Reference,
         id: &str,
         digests: &[String],
+        signed_by: Option<&str>,
     ) -> std::io::Result<Option<(Image, Vec<String>)>> {
-        let index = self.index.lock();
-        if !index.images.contains_key(id) {
-            return Ok(None);
-        }
+        let mut index = self.index.lock();
+        let Some(record) = index.images.get_mut(id) else { return Ok(None) };
+        record.sign(signed_by);
         self.commit(index, name, id, digests).map(Some)
     }
 
@@ -188,6 +194,13 @@ impl Images {
     fn save(&self, index: &Index) -> std::io::Result<()> {
         let bytes = serde_json::to_vec(index).map_err(std::io::Error::other)?;
         write_atomically(&self.directory.join("index.json"), &[&bytes])
+    }
+}
+
+impl Record {
+    fn sign(&mut self, key: Option<&str>) {
+        let new = key.filter(|key| !self.signed_by.iter().any(|other| other == key));
+        self.signed_by.extend(new.map(str::to_owned));
     }
 }
 

@@ -28,6 +28,7 @@ mod process;
 mod program;
 mod registry;
 mod runtime;
+mod signatures;
 mod snapshot;
 mod stdio;
 
@@ -36,3 +37,4 @@ pub use config::{
 };
 pub use net::{Mode as NetworkMode, Network};
 pub use runtime::WasmRuntime;
+pub use signatures::{SignaturePolicy, SignatureRule};

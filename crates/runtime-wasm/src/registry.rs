@@ -22,6 +22,7 @@ use crate::{
     artefact::{Descriptor, Document, MANIFEST_TYPES},
     config::{IMAGE_BYTES_MAX, RegistryConfig},
     images::Content,
+    signatures::{self, SignaturePolicy},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,6 +37,8 @@ pub enum Pulled {
     Known {
         id: String,
         digests: Vec<String>,
+        /// The key that it is signed by, if it had to be.
+        signed_by: Option<String>,
     },
     New(Content),
 }
@@ -52,6 +55,7 @@ pub async fn pull(
     config: &RegistryConfig,
     name: &Reference,
     credentials: Option<Credentials>,
+    signatures: &SignaturePolicy,
     known: impl Fn(&str) -> bool,
 ) -> Result<Pulled, Failure> {
     let host = config.mirrors.iter().find(|(host, _)| *host == name.host).map_or(&name.host, |(_, mirror)| mirror);
@@ -90,9 +94,14 @@ pub async fn pull(
     let (Some(document), Some(id)) = (document, digests.pop()) else {
         return Err(Failure::Unusable("its indexes lead to no manifest".to_owned()));
     };
+    let mut signed_by = None;
+    if let Some(rule) = signatures.rule(name) {
+        let chain: Vec<_> = digests.iter().chain([&id]).cloned().collect();
+        signed_by = Some(signatures::verify(&client, &auth, &image, &chain, rule).await.map_err(Failure::Pull)?);
+    }
     if known(&id) {
         digests.push(id.clone());
-        return Ok(Pulled::Known { id, digests });
+        return Ok(Pulled::Known { id, digests, signed_by });
     }
     let failed = parking_lot::Mutex::new(None);
     let content = document.content(id, |layer| async {
@@ -102,6 +111,7 @@ pub async fn pull(
     match (content.await, failed.into_inner()) {
         (Ok(mut content), _) => {
             content.digests.extend(digests);
+            content.signed_by = signed_by;
             Ok(Pulled::New(content))
         }
         (Err(_), Some(failed)) => Err(Failure::Pull(failed)),
@@ -109,7 +119,7 @@ pub async fn pull(
     }
 }
 
-async fn blob(client: &Client, image: &oci_client::Reference, layer: Descriptor) -> Result<Vec<u8>, String> {
+pub async fn blob(client: &Client, image: &oci_client::Reference, layer: Descriptor) -> Result<Vec<u8>, String> {
     if layer.size > IMAGE_BYTES_MAX {
         return Err(format!("layer {} has {} bytes; the limit is {IMAGE_BYTES_MAX}", layer.digest, layer.size));
     }

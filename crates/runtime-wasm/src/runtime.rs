@@ -241,13 +241,15 @@ impl Shared {
 
     async fn pull(self: Arc<Self>, name: Reference, credentials: Option<Credentials>) -> Result<Image> {
         let known = |id: &str| matches!(self.images.find(id), Ok(Some(_)));
-        let pulled = registry::pull(&self.config.registry, &name, credentials, known).await;
+        let pulled = registry::pull(&self.config.registry, &name, credentials, &self.config.signatures, known).await;
         let image = name.to_string();
         match pulled {
             Ok(registry::Pulled::New(content)) => self.admit(name, content).await,
-            Ok(registry::Pulled::Known { id, digests }) => {
+            Ok(registry::Pulled::Known { id, digests, signed_by }) => {
                 let shared = self.clone();
-                let named = blocking(move || shared.images.name(&name, &id, &digests).map_err(disk)).await?;
+                let named =
+                    blocking(move || shared.images.name(&name, &id, &digests, signed_by.as_deref()).map_err(disk))
+                        .await?;
                 let gone_meanwhile =
                     || Error::ImagePull { image, reason: "it was removed while it was pulled".to_owned() };
                 let (image, gone) = named.ok_or_else(gone_meanwhile)?;
@@ -257,6 +259,12 @@ impl Shared {
             Err(registry::Failure::Pull(reason)) => Err(Error::ImagePull { image, reason }),
             Err(registry::Failure::Unusable(reason)) => Err(Error::ImageUnusable { image, reason }),
         }
+    }
+
+    /// Whether the node's policy lets an image that is here go by that name.
+    fn admits(&self, name: &str, record: &images::Record) -> bool {
+        let name = Reference::parse(name);
+        name.map_or(true, |name| self.config.signatures.admits(&name, &record.signed_by))
     }
 
     fn forget(&self, modules: Vec<String>) {
@@ -503,6 +511,10 @@ impl Runtime for WasmRuntime {
             return Err(Error::NotFound { what: "image", id: name.clone() });
         };
         let invalid = |reason: String| Error::Invalid(format!("container {:?}: {reason}", config.name));
+        if !shared.admits(&config.image, &image) {
+            let reason = "the node's image policy wants a signature, and none was checked".to_owned();
+            return Err(Error::ImageUnusable { image: config.image, reason });
+        }
         let machines = shared.started().await?.machines;
         let node = options::Node {
             machines: &machines,
@@ -581,7 +593,9 @@ impl Runtime for WasmRuntime {
     }
 
     async fn image_status(&self, reference: &str) -> Result<Option<Image>> {
-        Ok(self.shared.images.find(reference)?.map(|(id, record)| images::describe(&id, &record)))
+        let found = self.shared.images.find(reference)?;
+        let found = found.filter(|(_, record)| self.shared.admits(reference, record));
+        Ok(found.map(|(id, record)| images::describe(&id, &record)))
     }
 
     async fn pull_image(&self, reference: &str, credentials: Option<Credentials>) -> Result<Image> {
@@ -594,6 +608,10 @@ impl Runtime for WasmRuntime {
         if name.digest.is_some() {
             return Err(Error::Invalid(format!("{reference:?}: what is loaded is named by a tag, not by a digest")));
         }
+        if let Some(rule) = self.shared.config.signatures.rule(&name) {
+            let reason = format!("what is loaded from a file cannot be checked, and {}", rule.describe());
+            return Err(Error::ImageUnusable { image: name.to_string(), reason });
+        }
         let image = name.to_string();
         let runtime = tokio::runtime::Handle::current();
         let content = blocking(move || {
@@ -602,7 +620,7 @@ impl Runtime for WasmRuntime {
                 ImageSource::Module(bytes) => {
                     let module = module::read(&bytes).map_err(unusable)?;
                     let id = images::digest(&module);
-                    Ok(Content { digests: vec![id.clone()], id, module, run: RunConfig::default() })
+                    Ok(Content { digests: vec![id.clone()], id, module, run: RunConfig::default(), signed_by: None })
                 }
                 ImageSource::OciLayoutTar(bytes) => runtime.block_on(layout::read(&bytes)).map_err(unusable),
             }

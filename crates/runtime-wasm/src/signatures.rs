@@ -1,0 +1,307 @@
+//! Signed images: which must be, by whose keys, and whether one is (cosign's simple signing over a manifest's digest).
+//!
+//! A rule holds for the repositories that begin with its prefix; of several, the longest. An image of such a repository is
+//! pulled only with a signature by one of the rule's keys, and what is here already counts only if it was checked so;
+//! what is loaded from a file cannot be checked and is refused. Signatures are looked for at cosign's tag
+//! (`sha256-DIGEST.sig`) and among the registry's referrers.
+
+use oci_client::{Client, secrets::RegistryAuth};
+use ring::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use skiff_runtime::reference::Reference;
+
+use crate::{artefact::Descriptor, compile::hex};
+
+const SIGNATURE_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+const ARTIFACT_TYPE: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
+const SIGNATURE_ANNOTATION: &str = "dev.cosignproject.cosign/signature";
+const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Signatures of one image that are looked at; further ones are not.
+const SIGNATURES_MAX: usize = 32;
+/// Manifests of signatures that are looked at, likewise.
+const MANIFESTS_MAX: usize = 8;
+/// The largest payload that is read.
+const PAYLOAD_BYTES_MAX: u64 = 64 << 10;
+/// What comes before the key itself in its DER form (SubjectPublicKeyInfo).
+const P256_HEAD: &[u8] = &[
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
+    0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+];
+const ED25519_HEAD: &[u8] = &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+/// Which images must be signed. Without rules: none.
+#[derive(Clone, Debug, Default)]
+pub struct SignaturePolicy {
+    rules: Vec<Rule>,
+}
+
+/// As it stands in a file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignatureRule {
+    /// `ghcr.io/acme` or `ghcr.io/acme/app`: that repository and those below it; "" is all.
+    pub prefix: String,
+    /// PEM, `-----BEGIN PUBLIC KEY-----`: ECDSA P-256 or Ed25519. One is enough.
+    pub keys: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Rule {
+    prefix: String,
+    keys: Vec<Key>,
+}
+
+#[derive(Clone, Debug)]
+struct Key {
+    /// SHA-256 of its DER form, as `openssl pkey -pubin -outform der | sha256sum` gives it.
+    id: String,
+    kind: Kind,
+    bytes: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    P256,
+    Ed25519,
+}
+
+impl SignaturePolicy {
+    /// # Errors
+    /// Which rule or key is wrong.
+    pub fn new(rules: Vec<SignatureRule>) -> Result<Self, String> {
+        let mut made = Vec::new();
+        for SignatureRule { prefix, keys } in rules {
+            let wrong = |reason: &str| format!("image policy for {prefix:?}: {reason}");
+            if keys.is_empty() {
+                return Err(wrong("it has no keys, so nothing could be signed"));
+            }
+            let keys = keys.iter().map(|pem| Key::parse(pem)).collect::<Result<_, _>>().map_err(|e| wrong(&e))?;
+            made.push(Rule { prefix: prefix.trim_end_matches('/').to_owned(), keys });
+        }
+        Ok(Self { rules: made })
+    }
+
+    /// The rule for an image of that name.
+    pub fn rule(&self, name: &Reference) -> Option<&Rule> {
+        let repository = name.repository();
+        let covers = |rule: &&Rule| {
+            let rest = repository.strip_prefix(&rule.prefix);
+            rule.prefix.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.rules.iter().filter(covers).max_by_key(|rule| rule.prefix.len())
+    }
+
+    /// Whether an image that is here may go by that name; `signed_by` is what was found out about it.
+    pub fn admits(&self, name: &Reference, signed_by: &[String]) -> bool {
+        self.rule(name).is_none_or(|rule| rule.keys.iter().any(|key| signed_by.contains(&key.id)))
+    }
+}
+
+impl Rule {
+    /// For messages.
+    pub fn describe(&self) -> String {
+        let keys: Vec<_> = self.keys.iter().map(|key| format!("sha256:{}", &key.id[..16])).collect();
+        format!(
+            "the node's image policy for {:?} wants a signature by one of the keys {}",
+            self.prefix,
+            keys.join(", ")
+        )
+    }
+
+    /// The id of the key that a payload is signed by.
+    fn signer(&self, payload: &[u8], signature: &[u8]) -> Option<&str> {
+        self.keys.iter().find(|key| key.verifies(payload, signature)).map(|key| key.id.as_str())
+    }
+}
+
+impl Key {
+    fn parse(pem: &str) -> Result<Self, String> {
+        let body = pem.trim().strip_prefix("-----BEGIN PUBLIC KEY-----");
+        let body = body.and_then(|rest| rest.strip_suffix("-----END PUBLIC KEY-----"));
+        let body = body.ok_or("a key is not PEM with BEGIN PUBLIC KEY")?;
+        let der = base64(&body.split_whitespace().collect::<String>()).ok_or("a key's PEM is damaged")?;
+        let id = hex(&Sha256::digest(&der));
+        if let Some(point) = der.strip_prefix(P256_HEAD).filter(|point| point.len() == 65) {
+            return Ok(Self { id, kind: Kind::P256, bytes: point.to_owned() });
+        }
+        if let Some(key) = der.strip_prefix(ED25519_HEAD).filter(|key| key.len() == 32) {
+            return Ok(Self { id, kind: Kind::Ed25519, bytes: key.to_owned() });
+        }
+        Err("a key is neither ECDSA P-256 nor Ed25519".to_owned())
+    }
+
+    fn verifies(&self, payload: &[u8], signature: &[u8]) -> bool {
+        match self.kind {
+            Kind::P256 => {
+                UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &self.bytes).verify(payload, signature).is_ok()
+            }
+            Kind::Ed25519 => UnparsedPublicKey::new(&ED25519, &self.bytes).verify(payload, signature).is_ok(),
+        }
+    }
+}
+
+fn base64(text: &str) -> Option<Vec<u8>> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.decode(text).ok()
+}
+
+/// One signature as a registry has it.
+#[derive(Debug, Deserialize)]
+struct Layer {
+    #[serde(flatten)]
+    blob: Descriptor,
+    #[serde(default)]
+    annotations: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Manifest {
+    #[serde(default)]
+    layers: Vec<Layer>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Payload {
+    critical: Critical,
+}
+
+#[derive(Debug, Deserialize)]
+struct Critical {
+    image: SignedImage,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct SignedImage {
+    #[serde(rename = "docker-manifest-digest")]
+    digest: String,
+}
+
+/// What signatures were found, in words, if none was good.
+#[derive(Default)]
+struct Seen {
+    signatures: usize,
+}
+
+/// Looks for a good signature of one of the digests that lead to an image (an index's names those of its manifests).
+///
+/// # Errors
+/// What was found instead, for the user.
+pub async fn verify(
+    client: &Client,
+    auth: &RegistryAuth,
+    repository: &oci_client::Reference,
+    digests: &[String],
+    rule: &Rule,
+) -> Result<String, String> {
+    let mut seen = Seen::default();
+    for digest in digests {
+        for manifest in manifests(client, auth, repository, digest).await {
+            for layer in manifest.layers.iter().filter(|layer| layer.blob.media_type == SIGNATURE_TYPE) {
+                if seen.signatures >= SIGNATURES_MAX {
+                    break;
+                }
+                seen.signatures += 1;
+                if let Some(key) = signer(client, repository, layer, digest, rule).await {
+                    return Ok(key);
+                }
+            }
+        }
+    }
+    let found = match seen.signatures {
+        0 => "it is not signed".to_owned(),
+        1 => "it has one signature, which is not by such a key or not of this image".to_owned(),
+        count => format!("it has {count} signatures, none of which is by such a key and of this image"),
+    };
+    Err(format!("{}: {found} (looked for the tag {} and for referrers)", rule.describe(), tag(digests)))
+}
+
+/// Where cosign puts the signatures of a digest.
+fn tag(digests: &[String]) -> String {
+    digests.first().map_or_else(String::new, |digest| digest.replacen(':', "-", 1) + ".sig")
+}
+
+async fn manifests(
+    client: &Client,
+    auth: &RegistryAuth,
+    repository: &oci_client::Reference,
+    digest: &str,
+) -> Vec<Manifest> {
+    let (host, path) = (repository.registry().to_owned(), repository.repository().to_owned());
+    let tag = digest.replacen(':', "-", 1) + ".sig";
+    let mut places = vec![oci_client::Reference::with_tag(host.clone(), path.clone(), tag)];
+    let of = oci_client::Reference::with_digest(host.clone(), path.clone(), digest.to_owned());
+    // Registries of before OCI 1.1 have no such list.
+    if let Ok(referrers) = client.pull_referrers(&of, Some(ARTIFACT_TYPE)).await {
+        let entries =
+            referrers.manifests.into_iter().filter(|entry| entry.artifact_type.as_deref() == Some(ARTIFACT_TYPE));
+        places.extend(entries.map(|e| oci_client::Reference::with_digest(host.clone(), path.clone(), e.digest)));
+    }
+    let mut found = Vec::new();
+    for place in places.iter().take(MANIFESTS_MAX) {
+        let pulled = client.pull_manifest_raw(place, auth, &[MANIFEST_TYPE]).await;
+        found.extend(pulled.ok().and_then(|(bytes, _)| serde_json::from_slice(&bytes).ok()));
+    }
+    found
+}
+
+/// The key that a signature is by, if it is good and of this digest.
+async fn signer(
+    client: &Client,
+    repository: &oci_client::Reference,
+    layer: &Layer,
+    digest: &str,
+    rule: &Rule,
+) -> Option<String> {
+    if layer.blob.size > PAYLOAD_BYTES_MAX {
+        return None;
+    }
+    let signature = base64(layer.annotations.get(SIGNATURE_ANNOTATION)?)?;
+    let bytes = crate::registry::blob(client, repository, layer.blob.clone()).await.ok()?;
+    let payload: Payload = serde_json::from_slice(&bytes).ok()?;
+    let fits = payload.critical.image.digest == digest && payload.critical.kind == "cosign container image signature";
+    rule.signer(&bytes, &signature).filter(|_| fits).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ED: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n";
+
+    fn policy(prefixes: &[&str]) -> SignaturePolicy {
+        let rules =
+            prefixes.iter().map(|&prefix| SignatureRule { prefix: prefix.to_owned(), keys: vec![ED.to_owned()] });
+        SignaturePolicy::new(rules.collect()).expect("is correct")
+    }
+
+    #[test]
+    fn the_longest_prefix_decides() {
+        let policy = policy(&["ghcr.io/acme/", "ghcr.io/acme/app"]);
+        for (image, expected) in [
+            ("ghcr.io/acme/app:1", Some("ghcr.io/acme/app")),
+            ("ghcr.io/acme/app/x:1", Some("ghcr.io/acme/app")),
+            ("ghcr.io/acme/application:1", Some("ghcr.io/acme")),
+            ("ghcr.io/acme2/app:1", None),
+            ("nginx", None),
+        ] {
+            let name = Reference::parse(image).expect("a reference");
+            assert_eq!(policy.rule(&name).map(|rule| rule.prefix.as_str()), expected, "{image}");
+            assert_eq!(policy.admits(&name, &[]), expected.is_none(), "{image}");
+        }
+        let name = Reference::parse("nginx").expect("a reference");
+        assert!(self::policy(&[""]).rule(&name).is_some());
+    }
+
+    #[test]
+    fn wrong_keys_are_refused() {
+        let rsa = "-----BEGIN PUBLIC KEY-----\nMFwwDQYJKoZIhvcNAQEBBQADSwAwSAJBAA==\n-----END PUBLIC KEY-----";
+        for (keys, expected) in [(vec![], "no keys"), (vec!["x"], "not PEM"), (vec![rsa], "neither ECDSA")] {
+            let keys = keys.into_iter().map(str::to_owned).collect();
+            let error = SignaturePolicy::new(vec![SignatureRule { prefix: "a".to_owned(), keys }]).expect_err("wrong");
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}
