@@ -10,6 +10,7 @@ mod files;
 mod guests;
 mod kubectl;
 mod messages;
+mod modules;
 mod network;
 mod nodes;
 mod tool;

@@ -20,7 +20,7 @@ use skiff_reconcile::{
 };
 use skiff_runtime::{
     ContainerConfig, ContainerState, ContainerStatus, Error, Resources, Runtime, Sandbox, SandboxConfig, SandboxId,
-    annotations::declared_environment_only,
+    annotations::{self, declared_environment_only},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -362,7 +362,10 @@ impl PodContext {
     ) -> Result<ContainerConfig, String> {
         let pod_spec = pod.spec.as_ref().ok_or("the pod has no spec")?;
         let namespace = self.handle.key.namespace.as_str();
-        let (maps, secrets) = env::references(spec);
+        let (mut maps, mut secrets) = env::references(spec);
+        let (more_maps, more_secrets) = annotations::sources(pod.metadata.annotations.as_ref());
+        maps.extend(more_maps.iter().cloned());
+        secrets.extend(more_secrets.iter().cloned());
         let sources = Sources::fetch(&self.agent.rest, namespace, maps, secrets).await;
         let facts = NodeFacts {
             host_ips: vec![self.agent.config.host_ip.clone()],
@@ -382,6 +385,7 @@ impl PodContext {
         let expanded = |list: &Option<Vec<String>>| -> Vec<String> {
             list.iter().flatten().map(|text| expand(text, |name| known.get(name).copied())).collect()
         };
+        let by_name = sources.by_name(more_maps, more_secrets)?;
         let mounts = volumes::mounts(&self.agent.dirs, &self.handle.uid, pod_spec, spec, &known)?;
         let tcp = |p: &&k8s_openapi::api::core::v1::ContainerPort| p.protocol.as_deref().is_none_or(|p| p == "TCP");
         let ports = spec.ports.iter().flatten().filter(tcp).filter_map(|p| u16::try_from(p.container_port).ok());
@@ -401,6 +405,7 @@ impl PodContext {
             tty: spec.tty == Some(true),
             labels: self.labels(spec),
             annotations: pod.metadata.annotations.clone().unwrap_or_default(),
+            sources: by_name,
             log_path: self.log_path(&spec.name, attempt),
             termination_message_path: Some(
                 spec.termination_message_path.clone().unwrap_or_else(|| "/dev/termination-log".to_owned()),

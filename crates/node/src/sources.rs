@@ -1,12 +1,16 @@
 //! The ConfigMaps and Secrets that a pod refers to, fetched when they are needed: never older than the pod.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde::de::DeserializeOwned;
 use skiff_client::Rest;
 use skiff_reconcile::{KindRef, Object, ObjectKey};
+use skiff_runtime::Source;
 
 /// By name, in one namespace. `Ok(None)`: it is not there; `Err`: it could not be read.
 #[derive(Debug, Default)]
@@ -27,6 +31,26 @@ impl Sources {
     /// Some of them could not be read: asking again may help.
     pub fn unreadable(&self) -> bool {
         self.config_maps.values().any(Result::is_err) || self.secrets.values().any(Result::is_err)
+    }
+
+    /// The data of these, by `configmap/NAME` and `secret/NAME`.
+    ///
+    /// # Errors
+    /// A message that names what is not there.
+    pub fn by_name(&self, maps: Vec<String>, secrets: Vec<String>) -> Result<BTreeMap<String, Arc<Source>>, String> {
+        let mut found = BTreeMap::new();
+        for name in maps {
+            let Some(map) = self.config_map(&name, false)? else { continue };
+            let texts = map.data.iter().flatten().map(|(key, text)| (key.clone(), text.clone().into_bytes()));
+            let bytes = map.binary_data.iter().flatten().map(|(key, bytes)| (key.clone(), bytes.0.clone()));
+            found.insert(format!("configmap/{name}"), Arc::new(texts.chain(bytes).collect()));
+        }
+        for name in secrets {
+            let Some(secret) = self.secret(&name, false)? else { continue };
+            let data = secret.data.iter().flatten().map(|(key, bytes)| (key.clone(), bytes.0.clone()));
+            found.insert(format!("secret/{name}"), Arc::new(data.collect()));
+        }
+        Ok(found)
     }
 
     /// # Errors

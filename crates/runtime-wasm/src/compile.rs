@@ -15,27 +15,22 @@ use std::{
 
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 use wasmtime::{Module, component::Component};
 
 use crate::{
+    compile_queue::{Queue, Urgency},
     options,
     program::{Machine, Program},
 };
 
-/// Compiles of large modules take up to 400 MiB: one at a time. Small ones need not wait for it.
-const LARGE_BYTES: usize = 1 << 20;
-const SMALL_AT_ONCE: usize = 4;
 const MAGIC: &[u8; 8] = b"skiffcw1";
 const MAC_BYTES: usize = 32;
 
 pub struct Compiler {
     directory: PathBuf,
-    threads: usize,
     key: OnceLock<[u8; 32]>,
-    pool: OnceLock<rayon::ThreadPool>,
-    large: Semaphore,
-    small: Semaphore,
+    queue: Queue,
     programs: Mutex<HashMap<Key, Arc<OnceCell<Arc<Program>>>>>,
 }
 
@@ -62,15 +57,7 @@ impl Compiler {
     pub fn new(root: &Path, threads: usize) -> std::io::Result<Arc<Self>> {
         let directory = root.join("compiled");
         std::fs::create_dir_all(&directory)?;
-        Ok(Arc::new(Self {
-            directory,
-            threads,
-            key: OnceLock::new(),
-            pool: OnceLock::new(),
-            large: Semaphore::new(1),
-            small: Semaphore::new(SMALL_AT_ONCE),
-            programs: Mutex::default(),
-        }))
+        Ok(Arc::new(Self { directory, key: OnceLock::new(), queue: Queue::new(threads), programs: Mutex::default() }))
     }
 
     /// The program of that digest; `read` gives its bytes if it must be compiled. Callers share the work.
@@ -83,17 +70,32 @@ impl Compiler {
         digest: &str,
         read: impl FnOnce() -> std::io::Result<Vec<u8>> + Send + 'static,
     ) -> Result<Arc<Program>, Failure> {
+        self.program_by(machine, digest, Urgency::Waited, read).await
+    }
+
+    /// As [`Self::program`].
+    ///
+    /// # Errors
+    /// As those of [`Self::program`].
+    pub async fn program_by(
+        self: &Arc<Self>,
+        machine: &Arc<Machine>,
+        digest: &str,
+        urgency: Urgency,
+        read: impl FnOnce() -> std::io::Result<Vec<u8>> + Send + 'static,
+    ) -> Result<Arc<Program>, Failure> {
         let cell = self.programs.lock().entry((digest.to_owned(), machine.id)).or_default().clone();
         if let Some(program) = cell.get() {
             return Ok(program.clone());
         }
-        cell.get_or_try_init(|| self.make(machine.clone(), digest.to_owned(), read)).await.cloned()
+        cell.get_or_try_init(|| self.make(machine.clone(), digest.to_owned(), urgency, read)).await.cloned()
     }
 
     async fn make(
         self: &Arc<Self>,
         machine: Arc<Machine>,
         digest: String,
+        urgency: Urgency,
         read: impl FnOnce() -> std::io::Result<Vec<u8>> + Send + 'static,
     ) -> Result<Arc<Program>, Failure> {
         let (this, engine, name) = (self.clone(), machine.clone(), digest.clone());
@@ -107,8 +109,7 @@ impl Compiler {
         if let Some(program) = cached {
             return Ok(Arc::new(program));
         }
-        let room = if bytes.len() >= LARGE_BYTES { &self.large } else { &self.small };
-        let _permit = room.acquire().await.map_err(|_| "the compiler is closed".to_owned())?;
+        let _turn = self.queue.turn(bytes.len(), urgency).await?;
         let this = self.clone();
         blocking(move || this.compile(&machine, &digest, &bytes)).await.map(Arc::new)
     }
@@ -131,17 +132,17 @@ impl Compiler {
         self.programs.lock().retain(|(_, other), _| *other != machine.id);
     }
 
-    fn pool(&self) -> Result<&rayon::ThreadPool, String> {
-        if let Some(pool) = self.pool.get() {
-            return Ok(pool);
-        }
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(self.threads)
-            .thread_name(|index| format!("wasm-compile-{index}"))
-            .start_handler(|_| crate::lanes::lower_priority())
-            .build()
-            .map_err(|error| format!("failed to start compile threads: {error}"))?;
-        Ok(self.pool.get_or_init(|| pool))
+    /// Whether a start with it has nothing to compile.
+    pub fn has(&self, machine: &Machine, digest: &str) -> bool {
+        let made = |cell: &Arc<OnceCell<Arc<Program>>>| cell.initialized();
+        self.programs.lock().get(&(digest.to_owned(), machine.id)).is_some_and(made)
+            || self.path(machine, digest).exists()
+    }
+
+    /// Forgets the program of one machine; running containers keep theirs.
+    pub fn forget_of(&self, machine: &Machine, digest: &str) {
+        self.programs.lock().remove(&(digest.to_owned(), machine.id));
+        let _ = std::fs::remove_file(self.path(machine, digest));
     }
 
     fn compile(&self, machine: &Machine, digest: &str, bytes: &[u8]) -> Result<Program, Failure> {
@@ -150,7 +151,7 @@ impl Compiler {
             Some(message) => Failure::Features(message),
             None => Failure::Other(format!("{error:#}")),
         };
-        let (program, serialized) = self.pool()?.install(|| {
+        let (program, serialized) = self.queue.threads(bytes.len())?.install(|| {
             if wasmparser::Parser::is_component(bytes) {
                 let component = Component::from_binary(&machine.engine, bytes).map_err(describe)?;
                 Ok::<_, Failure>((machine.link_component(&component), component.serialize()))

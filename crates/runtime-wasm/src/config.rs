@@ -33,6 +33,8 @@ pub struct WasmConfig {
     pub registry: RegistryConfig,
     /// Which images must be signed; default: none.
     pub signatures: SignaturePolicy,
+    /// Large modules are started as soon as Winch has compiled them; Cranelift replaces that for later starts.
+    pub fast_first_start: bool,
     /// Runs components of WASI 0.3, which wasmtime calls experimental. Off by default: all instances are dearer with it.
     pub wasi_0_3: bool,
     /// The pods' addresses; runtimes of one process share it, so that their pods reach each other. Default: one of its own.
@@ -61,6 +63,7 @@ impl WasmConfig {
             memory_bytes_total: None,
             registry: RegistryConfig::default(),
             signatures: SignaturePolicy::default(),
+            fast_first_start: false,
             wasi_0_3: false,
             network: None,
             network_mode: Mode::default(),

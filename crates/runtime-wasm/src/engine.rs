@@ -70,6 +70,9 @@ pub fn variant(variant: &Variant, wasi_0_3: bool) -> wasmtime::Result<Engine> {
     if variant.source {
         config.wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Enable);
     }
+    if variant.winch {
+        config.strategy(wasmtime::Strategy::Winch);
+    }
     if variant.deterministic {
         config.cranelift_nan_canonicalization(true);
         config.relaxed_simd_deterministic(true);

@@ -16,6 +16,7 @@ use crate::{
     options::{Extras, Setup},
     process::Warn,
     program::{ENTRY_DEFAULT, Program, Runnable},
+    wasi3,
 };
 
 /// Files, streams, timers and the like that a guest may hold at once.
@@ -100,6 +101,7 @@ pub async fn run(launch: Launch) -> Exit {
     let result = match &program.runnable {
         Ok(Runnable::Module(instance)) => run_module(&mut store, instance, entry.as_deref()).await,
         Ok(Runnable::Command(command)) => run_command(&mut store, command).await,
+        Ok(Runnable::Command3(command)) => wasi3::run(&mut store, command).await,
         Err(message) => return start_error(message.clone()),
     };
     match result {

@@ -86,8 +86,13 @@ impl Drop for Lanes {
 
 /// Lower the priority of this thread. Best effort: without it things are only less fair.
 pub fn lower_priority() {
+    lower_priority_to(BATCH_NICE);
+}
+
+/// As [`lower_priority`], to that value of `nice`.
+pub fn lower_priority_to(nice: i32) {
     let thread = rustix::thread::gettid();
-    if let Err(error) = rustix::process::setpriority_process(Some(thread), BATCH_NICE) {
+    if let Err(error) = rustix::process::setpriority_process(Some(thread), nice) {
         tracing::debug!(error = %error, "thread priority not lowered");
     }
 }

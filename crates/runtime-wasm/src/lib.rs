@@ -8,12 +8,14 @@
 
 mod artefact;
 mod compile;
+mod compile_queue;
 mod config;
 mod coredump;
 mod deterministic;
 mod engine;
 mod exec;
 mod files;
+mod first_start;
 mod guest;
 mod images;
 mod lanes;
@@ -31,6 +33,8 @@ mod runtime;
 mod signatures;
 mod snapshot;
 mod stdio;
+mod stores;
+mod wasi3;
 
 pub use config::{
     CODE_BYTES_MAX, IMAGE_BYTES_MAX, INSTANCES_MAX_DEFAULT, MEMORY_BYTES_DEFAULT, RegistryConfig, WasmConfig,

@@ -13,6 +13,7 @@ use crate::{
     guest::Host,
     messages, net,
     options::{Features, Variant},
+    stores, wasi3,
 };
 
 /// The function of a module that is run when none is named.
@@ -23,6 +24,7 @@ pub struct Machine {
     /// Of this process.
     pub id: u64,
     pub features: Features,
+    wasi_0_3: bool,
     pub engine: Engine,
     modules: Linker<Host>,
     components: component::Linker<Host>,
@@ -31,6 +33,8 @@ pub struct Machine {
 pub enum Runnable {
     Module(InstancePre<Host>),
     Command(CommandPre<Host>),
+    /// Of WASI 0.3.
+    Command3(component::InstancePre<Host>),
 }
 
 pub struct Program {
@@ -48,14 +52,15 @@ impl Machine {
         let mut components = component::Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut components)?;
         net::add_to_linker(&mut components)?;
+        stores::add_to_linker(&mut components)?;
         if wasi_0_3 {
-            wasmtime_wasi::p3::add_to_linker(&mut components)?;
+            wasi3::add_to_linker(&mut components)?;
         }
         if variant.deterministic {
             deterministic::link(&mut modules, &mut components)?;
         }
         let id = COUNT.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { id, features: variant.features, engine, modules, components })
+        Ok(Self { id, features: variant.features, wasi_0_3, engine, modules, components })
     }
 
     pub fn modules(&self) -> &Linker<Host> {
@@ -87,6 +92,9 @@ impl Machine {
                 .and_then(CommandPre::new)
                 .map(Runnable::Command)
                 .map_err(|error| messages::imports::of_component(&self.components, component, &error))
+        } else if self.wasi_0_3 && exports(wasi3::RUN) {
+            let linked = self.components.instantiate_pre(component).map(Runnable::Command3);
+            linked.map_err(|error| messages::imports::of_component(&self.components, component, &error))
         } else if exports("wasi:http/") {
             Err("it is an HTTP server (it exports wasi:http/incoming-handler), which is not yet supported".to_owned())
         } else {
@@ -101,7 +109,7 @@ impl Program {
     pub fn check(&self, entry: Option<&str>) -> Result<(), String> {
         let module = match &self.runnable {
             Err(message) => return Err(message.clone()),
-            Ok(Runnable::Command(_)) => {
+            Ok(Runnable::Command(_) | Runnable::Command3(_)) => {
                 return match entry {
                     None | Some(ENTRY_DEFAULT | "run") => Ok(()),
                     Some(name) => Err(format!("it is a component: only wasi:cli/run can be called, not {name:?}")),

@@ -27,7 +27,7 @@ use crate::{
     config::WasmConfig,
     engine::{self, Ticker},
     exec::{Hub, Output, Processes, Stdio},
-    files,
+    files, first_start,
     guest::{self, Launch},
     images::{self, Content, Images, RunConfig},
     lanes::{Bucket, Lanes, Metered},
@@ -40,6 +40,7 @@ use crate::{
     process::{self, Process, Run, Warn},
     program::Machine,
     registry,
+    stores::Stores,
 };
 
 /// The engine says its version nowhere; a test compares this with Cargo.lock.
@@ -59,6 +60,7 @@ pub(crate) struct Shared {
     compiler: Arc<Compiler>,
     machine: OnceLock<Result<Started>>,
     budget: Arc<Budget>,
+    stores: Arc<Stores>,
     network: Arc<Network>,
     /// Each pod's place in the network, while its sandbox is there.
     nets: Mutex<HashMap<SandboxId, Arc<PodNet>>>,
@@ -110,6 +112,7 @@ impl WasmRuntime {
         };
         raise_file_limit();
         let budget = Budget::new(config.memory_bytes_total);
+        let stores = Stores::new(config.root.join("keyvalue"));
         let network = match &config.network {
             Some(network) => network.clone(),
             None => Network::open().map_err(|error| Error::Internal(format!("no addresses for pods: {error}")))?,
@@ -123,6 +126,7 @@ impl WasmRuntime {
             compiler,
             machine: OnceLock::new(),
             budget,
+            stores,
             network,
             nets: Mutex::default(),
             pulls: Mutex::default(),
@@ -199,7 +203,7 @@ impl Shared {
     async fn admit(self: &Arc<Self>, name: Reference, content: Content) -> Result<Image> {
         let unusable = |reason: String| Error::ImageUnusable { image: name.to_string(), reason };
         let module = images::digest(&content.module);
-        let machine = self.started().await?.machine;
+        let Started { machine, machines, .. } = self.started().await?;
         let (shared, digest) = (self.clone(), module.clone());
         let content = blocking(move || {
             shared.images.keep(&digest, &content.module).map_err(disk)?;
@@ -207,9 +211,15 @@ impl Shared {
         })
         .await?;
         let (shared, digest) = (self.clone(), module.clone());
-        match self.compiler.program(&machine, &module, move || shared.images.read(&digest)).await {
+        let read = move || shared.images.read(&digest);
+        let compiled = if self.config.fast_first_start {
+            first_start::compile(&self.compiler, &machines, &module, content.module.len(), read).await
+        } else {
+            self.compiler.program(&machine, &module, read).await.map(drop)
+        };
+        match compiled {
             // A pod may ask for them: then it is compiled when a container of it is created.
-            Ok(_) | Err(compile::Failure::Features(_)) => {}
+            Ok(()) | Err(compile::Failure::Features(_)) => {}
             Err(failure) => return Err(unusable(failure.to_string())),
         }
         let shared = self.clone();
@@ -518,7 +528,9 @@ impl Runtime for WasmRuntime {
         let machines = shared.started().await?.machines;
         let node = options::Node {
             machines: &machines,
+            fast_first_start: shared.config.fast_first_start.then_some((&*shared.compiler, &*image.module)),
             budget: &shared.budget,
+            stores: &shared.stores,
             root: &shared.config.root,
             memory_bytes_default: shared.config.memory_bytes_default,
         };

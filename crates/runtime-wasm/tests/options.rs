@@ -168,3 +168,108 @@ async fn a_component_starts_from_a_snapshot() {
     assert_eq!(node.run(text, |_| {}).await.0.code, 1);
     assert_eq!(node.run(text, annotated(&[("skiff.dev/snapshot", "prepare")])).await.0.code, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_read_and_keep_values_by_key() {
+    let text = include_str!("../../../wasm-examples/wat/stores.wat");
+    let node = Node::new().await;
+    let source = |key: &str, value: &str| std::sync::Arc::new([(key.to_owned(), value.as_bytes().to_vec())].into());
+    for run in 1..=2 {
+        let sources = [
+            ("secret/s".to_owned(), source("greeting", "hello\n")),
+            ("configmap/texts".to_owned(), source("a", "text\n")),
+        ];
+        let (exit, log) = node
+            .run(text, |config| {
+                config.sources.extend(sources);
+                annotated(&[
+                    ("skiff.dev/config", "configmap/texts, secret/s"),
+                    ("skiff.dev/keyvalue", "configmap/texts"),
+                ])(config);
+            })
+            .await;
+        assert_eq!(
+            (exit.code, &log[..]),
+            (0, &["hello", &run.to_string(), "text", "denied"].map(str::to_owned)[..]),
+            "{exit:?}"
+        );
+    }
+    let error = node.create("localhost/test", annotated(&[("skiff.dev/config", "texts")])).await.err().unwrap();
+    assert!(error.to_string().contains("\"configmap/NAME\""), "{error}");
+    let error = node.create("localhost/test", annotated(&[("skiff.dev/keyvalue", "../x")])).await.err().unwrap();
+    assert!(error.to_string().contains("skiff.dev/keyvalue"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wasi_0_3_runs_where_the_node_has_it() {
+    let text = r#"(component
+      (import "wasi:random/random@0.3.0" (instance $random (export "get-random-u64" (func (result u64)))))
+      (core func $random (canon lower (func $random "get-random-u64")))
+      (core module $m
+        (import "host" "random" (func $random (result i64)))
+        (func (export "run") (result i32) (i64.eqz (call $random))))
+      (core instance $i (instantiate $m (with "host" (instance (export "random" (func $random))))))
+      (func $run async (result (result)) (canon lift (core func $i "run")))
+      (instance $e (export "run" (func $run)))
+      (export "wasi:cli/run@0.3.0" (instance $e)))"#;
+    let node = Node::new().await;
+    node.load("localhost/newer", text.as_bytes()).await.unwrap();
+    let error = node.create("localhost/newer", |_| {}).await.err().unwrap();
+    assert!(error.to_string().contains("--wasi-0.3"), "{error}");
+
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = support::config(&directory);
+    config.wasi_0_3 = true;
+    let node = Node::with(directory, config).await;
+    assert_eq!(node.run(text, |_| {}).await.0.code, 0);
+    let command = include_str!("../../../wasm-examples/wat/command.wat");
+    assert_eq!(node.run(command, |_| {}).await.1, ["Hello from a component!"], "0.2 runs there as well");
+}
+
+/// A module of more than a megabyte, of which only the end is run.
+fn large() -> String {
+    let functions: String = (0..1500)
+        .map(|n| {
+            let body: String = (0..60)
+                .map(|m| format!("(local.set 0 (i32.add (local.get 0) (i32.const {})))", n * 1000 + m * 7777))
+                .collect();
+            format!("(func (param i32) (result i32) {body} (local.get 0))")
+        })
+        .collect();
+    format!(
+        "(module (memory (export \"memory\") 1) (data \"{}\") {functions} (func (export \"_start\")))",
+        "x".repeat(1 << 20)
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_module_starts_before_it_is_optimised() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = support::config(&directory);
+    config.fast_first_start = true;
+    let node = Node::with(directory, config).await;
+    let kept = || {
+        let entries = std::fs::read_dir(node.directory.path().join("root/compiled")).unwrap().flatten();
+        entries
+            .filter(|entry| entry.path().extension().is_some_and(|e| e == "cwasm"))
+            .map(|e| e.file_name())
+            .collect::<Vec<_>>()
+    };
+    node.load("localhost/large", large().as_bytes()).await.unwrap();
+    let first = kept();
+    let mut run = node.start("localhost/large", |_| {}).await;
+    assert_eq!(run.exit().await.code, 0);
+    let replaced = async {
+        while kept().len() != 1 || kept() == first {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(120), replaced).await.expect("Cranelift's takes its place");
+    let mut run = node.start("localhost/large", |_| {}).await;
+    assert_eq!(run.exit().await.code, 0);
+    // What Winch cannot compile waits for Cranelift.
+    let tail = large().replace("(func (export", "(func $f) (func (export \"f\") (return_call $f)) (func (export");
+    node.load("localhost/tail", tail.as_bytes()).await.unwrap();
+    let mut run = node.start("localhost/tail", |_| {}).await;
+    assert_eq!(run.exit().await.code, 0);
+}

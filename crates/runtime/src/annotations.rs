@@ -22,8 +22,16 @@ pub const DETERMINISTIC: &str = "skiff.dev/deterministic";
 pub const SNAPSHOT: &str = "skiff.dev/snapshot";
 /// `configmap/NAME,secret/NAME`: what `wasi:config/store` reads; the later source of a key wins.
 pub const CONFIG: &str = "skiff.dev/config";
-/// Buckets of `wasi:keyvalue`: `configmap/NAME,secret/NAME`, read-only.
+/// Buckets that `wasi:keyvalue` may open beside `default`: `NAME` of the node, `configmap/NAME` and `secret/NAME`, read-only.
 pub const KEYVALUE: &str = "skiff.dev/keyvalue";
+
+/// The sources that the annotations of a pod name: ConfigMaps, then Secrets.
+pub fn sources(annotations: Option<&BTreeMap<String, String>>) -> (Vec<String>, Vec<String>) {
+    let lists = [CONFIG, KEYVALUE].into_iter().filter_map(|name| annotations?.get(name));
+    let words: Vec<_> = lists.flat_map(|list| list.split(',')).map(str::trim).collect();
+    let of = |kind: &str| words.iter().filter_map(|word| word.strip_prefix(kind)).map(str::to_owned).collect();
+    (of("configmap/"), of("secret/"))
+}
 
 /// Whether the pod wants nothing in its environment but what is declared.
 pub fn declared_environment_only(annotations: Option<&BTreeMap<String, String>>) -> bool {

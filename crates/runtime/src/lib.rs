@@ -127,6 +127,9 @@ pub struct Resources {
     pub ephemeral_bytes_max: Option<u64>,
 }
 
+/// The data of a ConfigMap or Secret.
+pub type Source = BTreeMap<String, Vec<u8>>;
+
 #[derive(Clone, Debug, Default)]
 pub struct ContainerConfig {
     pub name: String,
@@ -151,6 +154,8 @@ pub struct ContainerConfig {
     pub tty: bool,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
+    /// What the annotations [`annotations::CONFIG`] and [`annotations::KEYVALUE`] name: `configmap/NAME`, `secret/NAME`.
+    pub sources: BTreeMap<String, Arc<Source>>,
     /// Absolute; parent directories are made by the runtime.
     pub log_path: PathBuf,
     /// The log is rotated at `log_bytes_max` (default 10 MiB), keeping `log_files_max` files (default 5), the older

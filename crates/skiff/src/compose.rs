@@ -26,7 +26,7 @@ use skiff_manager::{Manager, ManagerConfig, ManagerHandle};
 use skiff_node::{Node, NodeConfig, NodeHandle};
 use skiff_runtime::{Runtime, fake::FakeRuntime};
 pub use skiff_runtime_wasm::INSTANCES_MAX_DEFAULT as CONTAINERS_MAX_DEFAULT;
-use skiff_runtime_wasm::{Network, WasmConfig, WasmRuntime};
+use skiff_runtime_wasm::{Network, SignaturePolicy, WasmConfig, WasmRuntime};
 use skiff_store::{Store, memory::MemoryStore};
 use skiff_store_redb::RedbStore;
 use tempfile::TempDir;
@@ -61,6 +61,12 @@ pub struct Options {
     pub fake_nodes: usize,
     /// The most containers alive at once on all Wasm nodes together: their pools share this process's address space.
     pub containers_max: usize,
+    /// Which images must be signed.
+    pub signatures: SignaturePolicy,
+    /// Wasm nodes run components of WASI 0.3.
+    pub wasi_0_3: bool,
+    /// Wasm nodes start large modules with Winch until Cranelift has compiled them.
+    pub fast_first_start: bool,
 }
 
 impl Options {
@@ -74,6 +80,9 @@ impl Options {
             nodes: 1,
             fake_nodes: 0,
             containers_max: CONTAINERS_MAX_DEFAULT,
+            signatures: SignaturePolicy::default(),
+            wasi_0_3: false,
+            fast_first_start: false,
         }
     }
 }
@@ -195,6 +204,9 @@ impl Cluster {
             let mut config = WasmConfig::new(dir.join("runtime"));
             config.network = Some(network.clone());
             config.instances_max = Some((options.containers_max / options.nodes).max(1));
+            config.signatures = options.signatures.clone();
+            config.wasi_0_3 = options.wasi_0_3;
+            config.fast_first_start = options.fast_first_start;
             let runtime =
                 WasmRuntime::open(config).with_context(|| format!("failed to open the Wasm runtime of {name}"))?;
             starting.push(self.node(name, dir, runtime));

@@ -32,6 +32,10 @@ impl Machines {
         Self { common, ticker, compiler, wasi_0_3, others: Mutex::default() }
     }
 
+    pub fn common(&self) -> &Arc<Machine> {
+        &self.common
+    }
+
     pub fn ticker(&self) -> &Arc<Ticker> {
         &self.ticker
     }

@@ -32,6 +32,9 @@ pub struct Variant {
     pub core_dump: bool,
     /// The same floating-point results everywhere, and clocks that do not pass by themselves.
     pub deterministic: bool,
+    /// Compiled by Winch: six times faster than Cranelift, to code that is slower and larger. Not for annotations: a node
+    /// may start a large module with it until Cranelift is done.
+    pub winch: bool,
 }
 
 impl Options {
@@ -54,6 +57,7 @@ impl Options {
                 source: flag(annotations::BACKTRACE, get(annotations::BACKTRACE), "source")?,
                 core_dump: core_dump.is_some(),
                 deterministic: seed.is_some(),
+                winch: false,
             },
             seed,
             core_dump,

@@ -6,15 +6,17 @@ use skiff_runtime::{ContainerConfig, SandboxConfig};
 use wasmtime::Store;
 use wasmtime_wasi::WasiCtxBuilder;
 
-use super::{Machines, Options};
+use super::{Machines, Options, Variant};
 use crate::{
     compile::{Compiler, Failure},
     coredump::{self, Target},
     deterministic::Clock,
+    first_start,
     guest::Host,
     limits::Budget,
     program::{Machine, Program},
     snapshot::{self, Snapshot},
+    stores::{Stores, View},
 };
 
 pub struct Setup {
@@ -22,12 +24,16 @@ pub struct Setup {
     pub options: Options,
     core_dump: Option<Target>,
     snapshot: Option<Snapshot>,
+    stores: View,
 }
 
 /// What of the node a setup needs.
 pub struct Node<'a> {
     pub machines: &'a Machines,
+    /// On nodes that want it: the compiler and the module's digest.
+    pub fast_first_start: Option<(&'a Compiler, &'a str)>,
     pub budget: &'a Arc<Budget>,
+    pub stores: &'a Arc<Stores>,
     /// The runtime's directory.
     pub root: &'a Path,
     pub memory_bytes_default: u64,
@@ -37,6 +43,7 @@ pub struct Node<'a> {
 #[derive(Default)]
 pub struct Extras {
     pub clock: Option<Arc<Clock>>,
+    pub stores: View,
 }
 
 impl Setup {
@@ -48,7 +55,12 @@ impl Setup {
         let target =
             options.core_dump.as_ref().map(|place| place.target(&config.mounts, node.root.join("coredumps"), name));
         let core_dump = target.transpose()?;
-        let machine = node.machines.get(&options.variant)?;
+        let machine = match node.fast_first_start {
+            Some((compiler, digest)) if options.variant == Variant::default() && options.snapshot.is_none() => {
+                first_start::machine(compiler, node.machines, digest)?
+            }
+            _ => node.machines.get(&options.variant)?,
+        };
         let snapshot = options.snapshot.as_ref().map(|function| Snapshot {
             machine: machine.clone(),
             ticker: node.machines.ticker().clone(),
@@ -56,7 +68,8 @@ impl Setup {
             memory_bytes_max: config.resources.memory_bytes_max.unwrap_or(node.memory_bytes_default),
             budget: node.budget.clone(),
         });
-        Ok(Arc::new(Self { machine, options, core_dump, snapshot }))
+        let stores = View::of(node.stores, config, pod)?;
+        Ok(Arc::new(Self { machine, options, core_dump, snapshot, stores }))
     }
 
     /// The program of a module, or of its snapshot.
@@ -75,7 +88,7 @@ impl Setup {
     }
 
     pub fn extras(&self, wasi: &mut WasiCtxBuilder) -> Extras {
-        Extras { clock: self.options.seed.as_ref().map(|seed| seed.apply(wasi)) }
+        Extras { clock: self.options.seed.as_ref().map(|seed| seed.apply(wasi)), stores: self.stores.clone() }
     }
 
     /// Leaves a core dump if it is wanted and the error has one; gives what to tell the user.

@@ -286,7 +286,9 @@ mod tests {
 
     #[test]
     fn names_are_plain() {
-        for (name, valid) in [("cache-1", true), ("", false), ("..", false), ("A", false), ("-a", false), ("a/b", false)] {
+        for (name, valid) in
+            [("cache-1", true), ("", false), ("..", false), ("A", false), ("-a", false), ("a/b", false)]
+        {
             assert_eq!(name_valid(name), valid, "{name}");
         }
     }

@@ -126,7 +126,11 @@ impl atomics::Host for Host {
 }
 
 impl batch::Host for Host {
-    async fn get_many(&mut self, bucket: Resource<Bucket>, keys: Vec<String>) -> Answer<Vec<Option<(String, Vec<u8>)>>> {
+    async fn get_many(
+        &mut self,
+        bucket: Resource<Bucket>,
+        keys: Vec<String>,
+    ) -> Answer<Vec<Option<(String, Vec<u8>)>>> {
         let bucket = self.bucket(&bucket)?;
         blocking(move || bucket.get_many(keys)).await
     }

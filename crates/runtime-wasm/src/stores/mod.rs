@@ -50,7 +50,9 @@ impl Stores {
         if !directory.exists() {
             let count = std::fs::read_dir(&within).map_or(0, Iterator::count);
             if count >= BUCKETS_MAX {
-                return Err(Failure::Other(format!("namespace {namespace:?} has {count} buckets, as many as it may have")));
+                return Err(Failure::Other(format!(
+                    "namespace {namespace:?} has {count} buckets, as many as it may have"
+                )));
             }
         }
         let bucket = Arc::new(Kept::open(directory.clone())?);
@@ -84,7 +86,9 @@ impl View {
         };
         let source = |annotation: &str, name: &str| {
             let found = config.sources.get(name).cloned();
-            found.ok_or_else(|| format!("annotation {annotation}: {name:?} is not \"configmap/NAME\" or \"secret/NAME\""))
+            found.ok_or_else(|| {
+                format!("annotation {annotation}: {name:?} is not \"configmap/NAME\" or \"secret/NAME\"")
+            })
         };
         let mut values = BTreeMap::new();
         for name in list(CONFIG) {
@@ -96,7 +100,9 @@ impl View {
         for name in list(KEYVALUE) {
             let data = if name.contains('/') { Some(source(KEYVALUE, &name)?) } else { None };
             if data.is_none() && !bucket::name_valid(&name) {
-                return Err(format!("annotation {KEYVALUE}: {name:?} is not a name of lower-case letters, digits and \"-\""));
+                return Err(format!(
+                    "annotation {KEYVALUE}: {name:?} is not a name of lower-case letters, digits and \"-\""
+                ));
             }
             named.insert(name, data);
         }

@@ -1,8 +1,13 @@
 //! `skiff up`: the whole cluster in the foreground, until SIGTERM or ctrl-c.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context, Result, bail};
+use skiff_runtime_wasm::{SignaturePolicy, SignatureRule};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::global::Global;
@@ -34,6 +39,33 @@ pub struct Args {
     /// skiff.dev/simulated=true:NoSchedule
     #[arg(long, value_name = "N", default_value_t = 0)]
     fake_nodes: usize,
+
+    /// Which images must be signed, and by whose keys: YAML with a list `images` of `prefix` and `keys` (PEM)
+    #[arg(long, value_name = "FILE")]
+    image_policy: Option<PathBuf>,
+
+    /// Run components of WASI 0.3 as well, which is experimental and makes every start a little slower
+    #[arg(long = "wasi-0.3")]
+    wasi_0_3: bool,
+
+    /// Start large modules as soon as a quick compiler is done with them; the optimising one's code is for later starts
+    #[arg(long)]
+    fast_first_start: bool,
+}
+
+/// As `--image-policy` names it.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ImagePolicy {
+    images: Vec<SignatureRule>,
+}
+
+fn signatures(file: Option<&Path>) -> Result<SignaturePolicy> {
+    let Some(file) = file else { return Ok(SignaturePolicy::default()) };
+    let text = std::fs::read_to_string(file).with_context(|| format!("failed to read {}", file.display()))?;
+    let policy: ImagePolicy =
+        serde_saphyr::from_str(&text).with_context(|| format!("{} is not an image policy", file.display()))?;
+    SignaturePolicy::new(policy.images).map_err(anyhow::Error::msg)
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode> {
@@ -49,6 +81,9 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode> {
         nodes: args.nodes,
         fake_nodes: args.fake_nodes,
         containers_max: compose::CONTAINERS_MAX_DEFAULT,
+        signatures: signatures(args.image_policy.as_deref())?,
+        wasi_0_3: args.wasi_0_3,
+        fast_first_start: args.fast_first_start,
     };
     // Registered first: a signal during the start stops it cleanly too.
     let mut term = signal(SignalKind::terminate()).context("failed to watch for SIGTERM")?;

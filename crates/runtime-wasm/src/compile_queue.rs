@@ -1,0 +1,132 @@
+//! Who compiles when: large modules one at a time, for each takes up to 400 MiB; small ones beside them, on threads of their
+//! own that come first, so that a program of 100 KiB never waits for one of 10 MiB; and what somebody waits for
+//! before what nobody waits for. The threads are of low priority: guests and the control plane come before all of them.
+
+use std::sync::OnceLock;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::lanes::lower_priority_to;
+
+/// From here on a module is large.
+pub const LARGE_BYTES: usize = 1 << 20;
+const SMALL_AT_ONCE: usize = 4;
+const SMALL_NICE: i32 = 10;
+const LARGE_NICE: i32 = 15;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// A pod or a user waits for it.
+    Waited,
+    /// Later starts are faster with it. At most one is in line: who waits comes after one of them at the latest.
+    Background,
+}
+
+pub struct Queue {
+    threads: usize,
+    small: Lane,
+    large: Lane,
+    background: Semaphore,
+}
+
+struct Lane {
+    room: Semaphore,
+    pool: OnceLock<rayon::ThreadPool>,
+    name: &'static str,
+    nice: i32,
+}
+
+/// The right to compile one module, while it lives.
+pub struct Turn<'a> {
+    _behind: Option<SemaphorePermit<'a>>,
+    _room: SemaphorePermit<'a>,
+}
+
+impl Queue {
+    pub fn new(threads: usize) -> Self {
+        let lane = |room, name, nice| Lane { room: Semaphore::new(room), pool: OnceLock::new(), name, nice };
+        Self {
+            threads,
+            small: lane(SMALL_AT_ONCE, "wasm-small", SMALL_NICE),
+            large: lane(1, "wasm-large", LARGE_NICE),
+            background: Semaphore::new(1),
+        }
+    }
+
+    fn lane(&self, bytes: usize) -> &Lane {
+        if bytes >= LARGE_BYTES { &self.large } else { &self.small }
+    }
+
+    /// Waits for the turn of a module of that size.
+    ///
+    /// # Errors
+    /// Never while the queue lives.
+    pub async fn turn(&self, bytes: usize, urgency: Urgency) -> Result<Turn<'_>, String> {
+        let closed = |_| "the compiler is closed".to_owned();
+        let behind = match urgency {
+            Urgency::Waited => None,
+            Urgency::Background => Some(self.background.acquire().await.map_err(closed)?),
+        };
+        let room = self.lane(bytes).room.acquire().await.map_err(closed)?;
+        Ok(Turn { _behind: behind, _room: room })
+    }
+
+    /// The threads for a module of that size.
+    ///
+    /// # Errors
+    /// When the system gives none.
+    pub fn threads(&self, bytes: usize) -> Result<&rayon::ThreadPool, String> {
+        let lane = self.lane(bytes);
+        if let Some(pool) = lane.pool.get() {
+            return Ok(pool);
+        }
+        let (name, nice) = (lane.name, lane.nice);
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(self.threads)
+            .thread_name(move |index| format!("{name}-{index}"))
+            .start_handler(move |_| lower_priority_to(nice))
+            .build()
+            .map_err(|error| format!("failed to start compile threads: {error}"))?;
+        Ok(lane.pool.get_or_init(|| pool))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(20);
+
+    #[tokio::test]
+    async fn who_waits_goes_before_who_does_not() {
+        let queue = Queue::new(1);
+        let running = queue.turn(LARGE_BYTES, Urgency::Background).await.expect("free");
+        assert!(timeout(SOON, queue.turn(LARGE_BYTES, Urgency::Waited)).await.is_err(), "one large at a time");
+        let small = queue.turn(1, Urgency::Waited).await.expect("a small one does not wait for a large one");
+        let mut behind = Box::pin(queue.turn(LARGE_BYTES, Urgency::Background));
+        assert!(timeout(SOON, &mut behind).await.is_err());
+        let mut waited = Box::pin(queue.turn(LARGE_BYTES, Urgency::Waited));
+        assert!(timeout(SOON, &mut waited).await.is_err());
+        drop((running, small));
+        let turn = waited.await.expect("its turn");
+        assert!(timeout(SOON, &mut behind).await.is_err(), "the background one came first and goes last");
+        drop(turn);
+        behind.await.expect("its turn");
+    }
+
+    #[test]
+    fn small_modules_have_threads_of_their_own() {
+        let queue = Queue::new(1);
+        let busy = queue.threads(LARGE_BYTES).expect("made");
+        let (sender, receiver) = std::sync::mpsc::channel::<()>();
+        busy.spawn(move || {
+            let _ = receiver.recv();
+        });
+        assert_eq!(queue.threads(0).expect("made").install(|| 1), 1);
+        drop(sender);
+    }
+}

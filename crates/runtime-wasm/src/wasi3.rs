@@ -1,0 +1,31 @@
+//! WASI 0.3 commands, on nodes that run them: cli, clocks, filesystem and random. Sockets are those of 0.2, which know the
+//! pod's address; 0.3's own are not linked, and neither is its HTTP.
+
+use wasmtime::{
+    Result, Store,
+    component::{InstancePre, Linker},
+};
+use wasmtime_wasi::p3::{self, bindings::Command};
+
+use crate::guest::Host;
+
+/// What a component exports that is such a command.
+pub const RUN: &str = "wasi:cli/run@0.3.";
+
+pub fn add_to_linker(linker: &mut Linker<Host>) -> Result<()> {
+    p3::cli::add_to_linker(linker)?;
+    p3::clocks::add_to_linker(linker)?;
+    p3::filesystem::add_to_linker(linker)?;
+    p3::random::add_to_linker(linker)
+}
+
+/// Runs it to its end; gives the exit code.
+pub async fn run(store: &mut Store<Host>, command: &InstancePre<Host>) -> Result<i32> {
+    if store.data().clock().is_ok() {
+        wasmtime::bail!("deterministic runs are offered for WASI preview 1 and 0.2, not for 0.3");
+    }
+    let instance = command.instantiate_async(&mut *store).await?;
+    let command = Command::new(&mut *store, &instance)?;
+    let result = store.run_concurrent(async |store| command.wasi_cli_run().call_run(store).await).await??;
+    Ok(i32::from(result.is_err()))
+}
