@@ -85,6 +85,12 @@ impl PodContext {
         placed.sandboxes.iter().rev().find(|(index, _)| *index == runtime).map(|(_, sandbox)| sandbox.id.clone())
     }
 
+    pub fn sandbox_ip(&self, runtime: usize) -> Option<String> {
+        let placed = self.placed.lock();
+        let sandbox = placed.sandboxes.iter().rev().find(|(index, _)| *index == runtime);
+        sandbox.and_then(|(_, sandbox)| sandbox.ips.first()).map(ToString::to_string)
+    }
+
     fn runtime(&self, index: usize) -> &Arc<dyn Runtime> {
         self.agent.runtime(index)
     }

@@ -19,8 +19,8 @@ use tracing::info;
 
 use crate::{execute::PodContext, probes};
 
-/// A postStart has no time-out of its own.
-const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Somebody else bounds it, or nobody does: a postStart has no time-out of its own.
+pub const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// preStop hooks of one pod that have begun, by container id: each runs once, whoever stops the container again meanwhile.
 #[derive(Default)]

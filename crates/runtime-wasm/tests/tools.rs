@@ -1,5 +1,7 @@
 //! Built-in commands, tar and terminals: what exec offers beside the container's own module.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::{io::Read as _, os::unix::fs::symlink, path::PathBuf, time::Duration};

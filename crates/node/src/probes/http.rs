@@ -1,4 +1,4 @@
-//! httpGet probes: any answer from 200 to 399 is a healthy one.
+//! httpGet of probes and hooks: to a probe any answer from 200 to 399 is a healthy one, to a hook any answer will do.
 //!
 //! HTTPS certificates are not verified. Redirects within the host are followed, others end there and count as healthy;
 //! of the answer's body as much is read as anybody may want to know.
@@ -35,6 +35,8 @@ struct Ask {
     https: bool,
     /// With its query, and a slash in front.
     path: String,
+    /// Who asks.
+    agent: &'static str,
 }
 
 impl Ask {
@@ -45,10 +47,23 @@ impl Ask {
 }
 
 pub(super) async fn get(target: Target, get: &HTTPGetAction, limit: Duration) -> Result<(), String> {
+    match ask(target, get, "kube-probe/1.37", limit).await? {
+        200..400 => Ok(()),
+        code => Err(format!("HTTP probe failed with statuscode: {code}")),
+    }
+}
+
+/// The status of the answer, after redirects within the host.
+pub(super) async fn ask(
+    target: Target,
+    get: &HTTPGetAction,
+    agent: &'static str,
+    limit: Duration,
+) -> Result<u16, String> {
     let path = get.path.as_deref().unwrap_or("/");
     let slash = if path.starts_with('/') { "" } else { "/" };
     let https = get.scheme.as_deref() == Some("HTTPS");
-    let mut ask = Ask { target, https, path: format!("{slash}{path}") };
+    let mut ask = Ask { target, https, path: format!("{slash}{path}"), agent };
     // The whole of it, redirects and all.
     let deadline = tokio::time::Instant::now() + limit;
     for _ in 0..=REDIRECTS_MAX {
@@ -60,10 +75,9 @@ pub(super) async fn get(target: Target, get: &HTTPGetAction, limit: Duration) ->
         match code {
             300..400 => match redirect(&ask, &answer) {
                 Some(next) => ask = next,
-                None => return Ok(()),
+                None => return Ok(code),
             },
-            200..300 => return Ok(()),
-            _ => return Err(format!("HTTP probe failed with statuscode: {code}")),
+            code => return Ok(code),
         }
     }
     Err(format!("Get \"{}\": stopped after {REDIRECTS_MAX} redirects", ask.url()))
@@ -75,14 +89,14 @@ fn redirect(ask: &Ask, answer: &Response<()>) -> Option<Ask> {
     let path = location.path_and_query().map_or("/", |path| path.as_str());
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     let Some(host) = location.host() else {
-        return Some(Ask { target: ask.target.clone(), https: ask.https, path });
+        return Some(Ask { target: ask.target.clone(), path, ..*ask });
     };
     if host.trim_matches(['[', ']']) != ask.target.host() {
         return None;
     }
     let https = location.scheme_str() == Some("https");
     let port = location.port_u16().unwrap_or(if https { 443 } else { 80 });
-    Some(Ask { target: ask.target.with_port(port), https, path })
+    Some(Ask { target: ask.target.with_port(port), https, path, agent: ask.agent })
 }
 
 async fn once(ask: &Ask, get: &HTTPGetAction) -> Result<Response<()>, String> {
@@ -145,7 +159,7 @@ fn request(ask: &Ask, get: &HTTPGetAction) -> Result<Request<Empty<Bytes>>, Stri
         }
     };
     default(header::HOST, &ask.target.to_string());
-    default(header::USER_AGENT, "kube-probe/1.37");
+    default(header::USER_AGENT, ask.agent);
     default(header::ACCEPT, "*/*");
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     if headers.get(header::ACCEPT).is_some_and(HeaderValue::is_empty) {

@@ -98,9 +98,8 @@ pub async fn files_and_variables_are_the_containers(h: &Harness) {
 
 pub async fn who_is_not_read_waits(h: &Harness) {
     let Some(container) = sleeper(h).await else { return };
-    let Attached { stdout, exit, .. } = container.exec(&["flood"]).await.expect("runs");
+    let Attached { stdout, mut exit, .. } = container.exec(&["flood"]).await.expect("runs");
     let mut stdout = stdout.expect("it was asked for");
-    tokio::pin!(exit);
     assert!(tokio::time::timeout(Duration::from_millis(200), &mut exit).await.is_err(), "it waits");
     let mut chunk = vec![0; 1 << 20];
     eventually("what it had to say", stdout.read_exact(&mut chunk)).await.expect("read");

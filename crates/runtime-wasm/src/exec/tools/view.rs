@@ -67,7 +67,7 @@ impl From<Stat> for Meta {
             mode: stat.st_mode & 0o7777,
             size: u64::try_from(stat.st_size).unwrap_or(0),
             links: u64::from(stat.st_nlink as u32),
-            modified_s: stat.st_mtime as i64,
+            modified_s: stat.st_mtime,
         }
     }
 }
