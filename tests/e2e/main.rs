@@ -13,6 +13,7 @@ mod messages;
 mod modules;
 mod network;
 mod nodes;
+mod streams;
 mod tool;
 mod verbs;
 mod wasi_suite;

@@ -78,10 +78,14 @@ impl Kubectl {
 pub async fn finish(mut command: Command, stdin: &str) -> Done {
     let mut child = command.spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
-    // A command that does not read its input has closed it.
-    let _ = input.write_all(stdin.as_bytes()).await;
-    drop(input);
-    let output = tokio::time::timeout(skiff_testing::patience() * 2, child.wait_with_output()).await;
+    let feeding = async {
+        // A command that does not read its input has closed it.
+        let _ = input.write_all(stdin.as_bytes()).await;
+        drop(input);
+    };
+    // Both at once: a command may not read more before its output is read.
+    let running = async { tokio::join!(child.wait_with_output(), feeding).0 };
+    let output = tokio::time::timeout(skiff_testing::patience() * 2, running).await;
     let output = output.expect("the command did not end").unwrap();
     Done {
         ok: output.status.success(),

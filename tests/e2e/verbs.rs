@@ -11,7 +11,7 @@ use tokio::{
 use crate::tool::{Done, Kubectl, finish, root, wat};
 
 /// The `skiff` command with the kubeconfig of a cluster.
-fn skiff(cluster: &Cluster, args: &[&str]) -> Command {
+pub fn skiff(cluster: &Cluster, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_skiff"));
     command
         .arg("--kubeconfig")

@@ -23,6 +23,7 @@ pub mod flowcontrol;
 pub mod hooks;
 pub mod kinds;
 pub mod meta;
+pub mod metrics_k8s;
 pub mod names;
 pub mod networking;
 pub mod node;

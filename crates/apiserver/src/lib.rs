@@ -27,6 +27,7 @@ mod registry;
 mod server;
 mod service;
 mod service_accounts;
+mod usage;
 mod validate;
 mod verbs;
 

@@ -20,6 +20,7 @@ use crate::{
     registry::Registry,
     service::InProcess,
     service_accounts::TokenSigner,
+    usage::Usage,
 };
 
 pub use crate::bootstrap::BootstrapError;
@@ -70,6 +71,7 @@ pub struct ApiServer {
     pub(crate) metrics: Metrics,
     pub(crate) documents: Documents,
     pub(crate) default_priority: DefaultPriority,
+    pub(crate) usage: Usage,
     pub(crate) event_ttl: Duration,
     pub(crate) service_ip: IpAddr,
     pub(crate) advertise: Option<std::net::SocketAddr>,
@@ -91,7 +93,8 @@ impl ApiServer {
             gates: Gates::new(&config.limits),
             metrics: Metrics::new(),
             documents: Documents::default(),
-            registry: Registry::new(kinds::builtin()),
+            registry: Registry::new(kinds::builtin().iter().chain(&skiff_api::metrics_k8s::kinds())),
+            usage: Usage::default(),
             store: config.store,
             nodes: config.nodes,
             tokens: config.tokens,

@@ -14,7 +14,7 @@ use skiff_runtime::Runtime;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{config::NodeConfig, mailbox::PodHandle, volumes::Live};
+use crate::{config::NodeConfig, mailbox::PodHandle, usage::Usage, volumes::Live};
 
 pub struct Agent {
     pub config: NodeConfig,
@@ -35,6 +35,7 @@ pub struct Agent {
     pub pods: RwLock<HashMap<Arc<str>, Arc<PodHandle>>>,
     pub tasks: TaskTracker,
     pub stop: CancellationToken,
+    pub usage: Usage,
     /// The node's status may have changed (images came or went).
     pub status_changed: Notify,
 }

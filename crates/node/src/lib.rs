@@ -34,6 +34,7 @@ mod server;
 mod sources;
 mod status_writer;
 mod sync_loop;
+mod usage;
 mod volumes;
 mod worker;
 

@@ -27,6 +27,26 @@ pub fn memory_bytes() -> Option<u64> {
     memory("MemTotal:")
 }
 
+/// What is not available for more.
+pub fn memory_bytes_used() -> Option<u64> {
+    memory("MemTotal:")?.checked_sub(memory("MemAvailable:")?)
+}
+
+/// CPU time that all processors together were busy for since the start of the system.
+pub fn cpu_nanos() -> Option<u64> {
+    busy_nanos(&read("/proc/stat")?)
+}
+
+fn busy_nanos(stat: &str) -> Option<u64> {
+    /// Linux counts these in hundredths of a second on every architecture that we run on.
+    const NANOS_PER_TICK: u64 = 10_000_000;
+    let line = stat.lines().next()?.strip_prefix("cpu ")?;
+    // user nice system idle iowait irq softirq steal; guests are counted in user.
+    let ticks: Vec<u64> = line.split_whitespace().take(8).map_while(|word| word.parse().ok()).collect();
+    let idle: u64 = ticks.get(3..5)?.iter().sum();
+    Some((ticks.iter().sum::<u64>() - idle) * NANOS_PER_TICK)
+}
+
 /// Total and free bytes of the file system that a path is on.
 pub fn disk_bytes(path: &Path) -> Option<(u64, u64)> {
     let stat = rustix::fs::statvfs(path).ok()?;
@@ -103,6 +123,13 @@ pub fn info(runtime_version: String) -> NodeSystemInfo {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn idle_processors_are_not_busy() {
+        let stat = "cpu  10 1 4 1000 50 0 5 2 7 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        assert_eq!(super::busy_nanos(stat), Some(22 * 10_000_000));
+        assert_eq!(super::busy_nanos("intr 1"), None);
+    }
+
     #[test]
     fn a_disk_is_short_when_little_is_left_of_it() {
         const GIB: u64 = 1 << 30;

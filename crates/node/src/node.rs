@@ -19,7 +19,9 @@ use tracing::{info, warn};
 use crate::{
     agent::{Agent, Dirs},
     config::NodeConfig,
-    heartbeat, register, server, sync_loop, volumes,
+    heartbeat, register, server, sync_loop,
+    usage::{self, Usage},
+    volumes,
 };
 
 /// Between tries to register while the API does not answer.
@@ -92,6 +94,7 @@ impl Node {
             pods: RwLock::new(HashMap::new()),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            usage: Usage::default(),
             status_changed: Notify::new(),
             config,
         });
@@ -99,6 +102,7 @@ impl Node {
         let up = Arc::new(up);
         let registered = up.clone();
         agent.tasks.spawn(register_and_beat(agent.clone(), move || registered.send_modify(|n| *n += 1)));
+        agent.tasks.spawn(usage::sample(agent.clone()));
         agent.tasks.spawn(sync_loop::run(agent.clone(), move || up.send_modify(|n| *n += 1)));
         Ok(NodeHandle { agent, up: up_receiver })
     }

@@ -21,7 +21,7 @@ use tokio_util::sync::{CancellationToken, PollSender};
 
 use crate::{
     CHUNK_BYTES, CONTROL_BYTES_MAX, Error, FRAMES_MAX, STREAM_BYTES_MAX, STREAMS_MAX, Stream,
-    frame::{CANCEL, Control, FIN, Head, Out, REFUSED_STREAM, UNIDIRECTIONAL, number},
+    frame::{Control, FIN, Head, Out, REFUSED_STREAM, UNIDIRECTIONAL, number},
     headers::{Compressor, Decompressor},
 };
 
@@ -86,9 +86,9 @@ impl Drop for Session {
 #[derive(Default)]
 pub(crate) struct Shared {
     streams: Mutex<HashMap<u32, Entry>>,
-    /// Streams that were dropped before their end: at most one each.
-    resets: Mutex<Vec<u32>>,
-    reset: Notify,
+    /// The ends of streams that were dropped before they were ended: at most one each.
+    ends: Mutex<Vec<Out>>,
+    ended: Notify,
     active: Mutex<Option<Instant>>,
 }
 
@@ -98,11 +98,11 @@ struct Entry {
 }
 
 impl Shared {
-    pub(crate) fn forget(&self, stream: u32, reset: bool) {
+    pub(crate) fn forget(&self, stream: u32, end: Option<Out>) {
         self.streams.lock().remove(&stream);
-        if reset {
-            self.resets.lock().push(stream);
-            self.reset.notify_one();
+        if let Some(end) = end {
+            self.ends.lock().push(end);
+            self.ended.notify_one();
         }
     }
 
@@ -250,6 +250,7 @@ impl<IO: AsyncRead + Send> Reader<IO> {
             frames: PollSender::new(self.frames.clone()),
             reset,
             finished: flags & UNIDIRECTIONAL != 0,
+            quiet: false,
             shared: self.shared.clone(),
             _permit: permit,
         };
@@ -293,10 +294,10 @@ impl<IO: AsyncWrite + Send> Writer<IO> {
                         self.ping = (self.ping + 2) & 0x7fff_fffe;
                     }
                 },
-                () = shared.reset.notified() => {}
+                () = shared.ended.notified() => {}
                 () = closing.cancelled() => break,
             }
-            self.resets(&mut batch);
+            self.ends(&mut batch);
             while batch.len() < BATCH_BYTES {
                 let Ok(frame) = self.frames.try_recv() else { break };
                 frame.encode(&mut self.headers, &mut batch);
@@ -314,9 +315,9 @@ impl<IO: AsyncWrite + Send> Writer<IO> {
         self.io.shutdown().await
     }
 
-    fn resets(&mut self, batch: &mut BytesMut) {
-        for stream in std::mem::take(&mut *self.shared.resets.lock()) {
-            Out::Reset(stream, CANCEL).encode(&mut self.headers, batch);
+    fn ends(&mut self, batch: &mut BytesMut) {
+        for end in std::mem::take(&mut *self.shared.ends.lock()) {
+            end.encode(&mut self.headers, batch);
         }
     }
 

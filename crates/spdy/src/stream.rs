@@ -17,7 +17,11 @@ use tokio::{
 };
 use tokio_util::sync::PollSender;
 
-use crate::{CHUNK_BYTES, Headers, frame::Out, session::Shared};
+use crate::{
+    CHUNK_BYTES, Headers,
+    frame::{CANCEL, Out},
+    session::Shared,
+};
 
 /// Opened by the peer. Shutting it down ends this side's half; dropping it before that resets the stream.
 pub struct Stream {
@@ -29,6 +33,8 @@ pub struct Stream {
     /// Reset by the peer, or lost with its connection.
     pub(crate) reset: Arc<AtomicBool>,
     pub(crate) finished: bool,
+    /// See [`Stream::read_only`].
+    pub(crate) quiet: bool,
     pub(crate) shared: Arc<Shared>,
     pub(crate) _permit: OwnedSemaphorePermit,
 }
@@ -43,6 +49,12 @@ impl Stream {
     /// What the peer opened it with.
     pub fn headers(&self) -> &Headers {
         &self.headers
+    }
+
+    /// Nothing will be written: dropping it ends this side's half, and does not reset the stream.
+    pub fn read_only(mut self) -> Self {
+        self.quiet = true;
+        self
     }
 
     fn lost(&self) -> bool {
@@ -101,7 +113,10 @@ impl AsyncWrite for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let reset = !self.finished && !self.lost();
-        self.shared.forget(self.id, reset);
+        let left = (!self.finished && !self.lost()).then(|| match self.quiet {
+            true => Out::Fin(self.id),
+            false => Out::Reset(self.id, CANCEL),
+        });
+        self.shared.forget(self.id, left);
     }
 }

@@ -158,8 +158,8 @@ fn path(group: &str, version: &str, plural: &str) -> String {
 }
 
 impl Registry {
-    pub(crate) fn new(table: &[Kind]) -> Self {
-        let ordered: Vec<_> = table.iter().map(|k| Arc::new(Resource::new(k, kinds::stored_as(k)))).collect();
+    pub(crate) fn new<'k>(table: impl IntoIterator<Item = &'k Kind>) -> Self {
+        let ordered: Vec<_> = table.into_iter().map(|k| Arc::new(Resource::new(k, kinds::stored_as(k)))).collect();
         let by_path = ordered.iter().map(|r| (path(&r.kind.group, &r.kind.version, &r.kind.plural), r.clone()));
         Self { by_path: by_path.collect(), ordered }
     }

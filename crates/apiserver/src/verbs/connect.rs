@@ -80,6 +80,9 @@ async fn call(cx: &Context, node: &str, path: String, request: Request<Body>) ->
     parts.extensions.insert(permit.clone());
     let answer = cx.api.nodes.call(node, Request::from_parts(parts, body)).await;
     let answer = answer.map_err(|e| errors::of_node(&e))?;
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(answer);
+    }
     Ok(answer.map(|body| node::held(body, permit)))
 }
 

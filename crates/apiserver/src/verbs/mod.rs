@@ -24,6 +24,7 @@ use crate::{
     context::Context,
     http::{body, present::Presenter, route::Verb},
     pipeline::Written,
+    usage,
 };
 
 pub(crate) async fn dispatch(cx: Context, request: Request<Body>) -> Result<Response<Body>, Status> {
@@ -39,6 +40,7 @@ pub(crate) async fn dispatch(cx: Context, request: Request<Body>) -> Result<Resp
 /// A verb on whole objects.
 async fn object(cx: Context, request: Request<Body>) -> Result<Response<Body>, Status> {
     match cx.verb {
+        Verb::Get | Verb::List if usage::serves(&cx) => usage::read(&cx).await,
         Verb::Get => read::get(&cx),
         Verb::List => read::list(&cx).await,
         Verb::Watch => read::watch(cx).await,
@@ -108,7 +110,7 @@ fn written(cx: &Context, written: &Written) -> Result<Response<Body>, Status> {
 }
 
 /// An answer in the negotiated format, with the warnings that came up.
-fn respond(cx: &Context, code: StatusCode, bytes: bytes::Bytes) -> Response<Body> {
+pub(crate) fn respond(cx: &Context, code: StatusCode, bytes: bytes::Bytes) -> Response<Body> {
     let mut response = Response::new(Body::from(bytes));
     *response.status_mut() = code;
     let headers = response.headers_mut();

@@ -156,6 +156,9 @@ pub(super) async fn proxy(cx: &Context, request: Request<Body>) -> Result<Respon
     let permit = Arc::new(cx.api.gates.watch()?);
     parts.extensions.insert(permit.clone());
     let answer = cx.api.nodes.call(name, Request::from_parts(parts, body)).await;
-    let (parts, body) = answer.map_err(|e| errors::of_node(&e))?.into_parts();
-    Ok(Response::from_parts(parts, held(body, permit)))
+    let answer = answer.map_err(|e| errors::of_node(&e))?;
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(answer);
+    }
+    Ok(answer.map(|body| held(body, permit)))
 }

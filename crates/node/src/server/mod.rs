@@ -27,8 +27,10 @@ pub fn router(agent: Arc<Agent>) -> Router {
         .merge(streams::router())
         .route("/stats/summary", get(stats::summary))
         .route("/metrics", get(stats::metrics))
+        .route("/metrics/resource", get(stats::resource))
         .route("/skiff/v1/images", get(images::list).post(images::load).delete(images::remove))
         .route("/skiff/v1/images/pull", axum::routing::post(images::pull))
+        .route("/skiff/v1/proxy/{namespace}/{pod}/{port}/", any(streams::proxy::serve))
         .route("/skiff/v1/proxy/{namespace}/{pod}/{port}/{*path}", any(streams::proxy::serve))
         .with_state(agent)
 }

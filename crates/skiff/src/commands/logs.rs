@@ -7,11 +7,11 @@ use futures::{StreamExt, future::try_join_all};
 use serde_json::Value;
 
 use crate::{
-    catalog::{Resource, Target},
     duration,
     global::Global,
     output::say_line,
-    server::{JSON, Query, Server, finish},
+    pods,
+    server::{Query, Server, finish},
     session::{Namespace, Session},
 };
 
@@ -94,7 +94,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode> {
 
 async fn logs(args: Args, global: &Global) -> Result<ExitCode> {
     let session = Session::open(global, &args.namespace).await?;
-    let pods = pods(&session, &args).await?;
+    let pods = pods_of(&session, &args).await?;
     let mut logs = Vec::new();
     for pod in &pods {
         logs.extend(logs_of(&session, &args, pod)?);
@@ -131,52 +131,18 @@ async fn copy(server: &Server, log: &Log, prefix: bool) -> Result<()> {
 }
 
 /// The pods that are meant, by name, by owner or by labels.
-async fn pods(session: &Session, args: &Args) -> Result<Vec<Value>> {
-    let pods = session.catalog.resolve_one("pods")?;
+async fn pods_of(session: &Session, args: &Args) -> Result<Vec<Value>> {
     let Some(target) = &args.target else {
-        return list(session, &pods, args.selector.as_deref().unwrap_or_default()).await;
+        return pods::list(session, args.selector.as_deref().unwrap_or_default()).await;
     };
-    let words = if target.contains('/') { vec![target.clone()] } else { vec!["pods".to_owned(), target.clone()] };
-    let mut targets = session.targets(&words)?;
-    let Some(Target { resource, name: Some(name) }) = targets.pop() else { bail!("name a pod") };
-    let object = session.server.get(&session.path_of(&resource, None, &name), &Query::default(), JSON).await?;
-    if resource == pods {
-        return Ok(vec![object]);
-    }
-    let selector = &object["spec"]["selector"];
-    let is_map = resource.kind == "Service" || resource.kind == "ReplicationController";
-    let selector = if is_map {
-        let pairs = selector.as_object().into_iter().flatten();
-        skiff_api::selector::LabelSelector::from_map(pairs.map(|(k, v)| (k.as_str(), v.as_str().unwrap_or_default())))
-    } else {
-        skiff_api::selector::LabelSelector::from_object(selector)
-    };
-    if selector.to_string().is_empty() {
-        bail!("{}/{name} has no pods of its own: name a pod", resource.prefix());
-    }
-    let mut found = list(session, &pods, &selector.to_string()).await?;
-    if found.is_empty() {
-        bail!("no pods of {}/{name} yet", resource.prefix());
-    }
+    let mut found = pods::find(session, target).await?.pods;
     if !args.all_pods {
-        let named = |pod: &Value| pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        // Pods that run come first, as upstream chooses.
-        found.sort_by_key(|pod| pod["status"]["phase"] != "Running");
         if found.len() > 1 {
-            eprintln!("Found {} pods, using pod/{}", found.len(), named(&found[0]));
+            eprintln!("Found {} pods, using pod/{}", found.len(), pods::name(&found[0]));
         }
         found.truncate(1);
     }
     Ok(found)
-}
-
-async fn list(session: &Session, pods: &Resource, selector: &str) -> Result<Vec<Value>> {
-    let query = Query::default().with("labelSelector", selector);
-    let mut list = session.server.get(&pods.path(Some(&session.namespace)), &query, JSON).await?;
-    match list["items"].take() {
-        Value::Array(items) => Ok(items),
-        _ => Ok(Vec::new()),
-    }
 }
 
 fn logs_of(session: &Session, args: &Args, pod: &Value) -> Result<Vec<Log>> {
@@ -192,7 +158,7 @@ fn logs_of(session: &Session, args: &Args, pod: &Value) -> Result<Vec<Log>> {
         }
         Some(container) => vec![container],
         None if args.all_containers => all,
-        None => vec![default_container(pod)],
+        None => vec![pods::default_container(pod, false)],
     };
     let pods = session.catalog.resolve_one("pods")?;
     let namespace = pod["metadata"]["namespace"].as_str();
@@ -212,18 +178,4 @@ fn logs_of(session: &Session, args: &Args, pod: &Value) -> Result<Vec<Log>> {
         label: format!("pod/{name}/{container}"),
     };
     Ok(chosen.into_iter().map(log).collect())
-}
-
-/// The annotated one, else the first; says so when there are several.
-fn default_container(pod: &Value) -> &str {
-    let containers: Vec<&str> =
-        pod["spec"]["containers"].as_array().into_iter().flatten().filter_map(|c| c["name"].as_str()).collect();
-    let annotated = pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"].as_str();
-    if let Some(name) = annotated.filter(|name| containers.contains(name)) {
-        return name;
-    }
-    if let [first, _, ..] = containers[..] {
-        eprintln!("Defaulted container {first:?} out of: {}", containers.join(", "));
-    }
-    containers.first().copied().unwrap_or_default()
 }

@@ -1,15 +1,20 @@
 //! The verbs: one file each, with its arguments and a thin `run`.
 
 pub mod apply;
+pub mod attach;
 pub mod bench;
 pub mod completions;
+pub mod cp;
 pub mod create;
 pub mod delete;
 pub mod describe;
+pub mod exec;
 pub mod get;
 pub mod image;
 pub mod logs;
+pub mod port_forward;
 pub mod run;
+pub mod top;
 pub mod up;
 pub mod wait;
 
@@ -38,6 +43,16 @@ pub enum Command {
     Delete(delete::Args),
     /// Print what containers wrote
     Logs(logs::Args),
+    /// Run a command in a container
+    Exec(exec::Args),
+    /// Join the streams of a container's own process
+    Attach(attach::Args),
+    /// Make ports of this machine lead to a pod's
+    PortForward(port_forward::Args),
+    /// Copy files from and to containers
+    Cp(cp::Args),
+    /// Show what pods or nodes use
+    Top(top::Args),
     /// Wait until objects have a condition or a value, or are gone
     Wait(wait::Args),
     /// Load, pull, list and remove modules and images on the nodes
@@ -61,6 +76,11 @@ impl Command {
             Self::Create(args) => create::run(args, global).await,
             Self::Delete(args) => delete::run(args, global).await,
             Self::Logs(args) => logs::run(args, global).await,
+            Self::Exec(args) => exec::run(args, global).await,
+            Self::Attach(args) => attach::run(args, global).await,
+            Self::PortForward(args) => port_forward::run(args, global).await,
+            Self::Cp(args) => cp::run(args, global).await,
+            Self::Top(args) => top::run(args, global).await,
             Self::Wait(args) => wait::run(args, global).await,
             Self::Image(args) => image::run(args, global).await,
             Self::Bench(args) => bench::run(args, global).await,

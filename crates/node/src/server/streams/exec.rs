@@ -187,7 +187,11 @@ async fn talk(client: Client, process: Process) {
     let Client { stdin, stdout, stderr, resize, mut error, as_status } = client;
     let (attached, doing) = process.await;
     let outcome = match attached {
-        Err(error) => Outcome::failed(doing, &error),
+        Err(error) => {
+            // Its output has ended, which clients wait for.
+            tokio::join!(hand_over(None, stdout), hand_over(None, stderr));
+            Outcome::failed(doing, &error)
+        }
         Ok(attached) => {
             let inputs = async {
                 let typing = async {

@@ -14,12 +14,12 @@ use skiff_runtime::Error;
 use skiff_spdy::{Session, Stream, get};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use tracing::debug;
 
 use super::{
-    IDLE, OPEN, converse, target, tunnel,
+    IDLE, LINGER, OPEN, converse, target, tunnel,
     upgrade::{Handshake, Io, Offer, Wire},
     websocket::{self, Channels, Encoding},
 };
@@ -132,15 +132,30 @@ impl Forward {
     async fn forward(&self, port: u16, Pair { mut data, mut error }: Pair) {
         match target::dial(&self.agent, &self.pod, port).await {
             // An end of either side that is not a clean one is seen by both; there is nothing else to tell.
-            Ok(mut connection) => {
-                let _ = tokio::io::copy_bidirectional(&mut data, &mut connection).await;
+            Ok(guest) => {
+                let (from_guest, to_guest) = tokio::io::split(guest);
+                let (from_client, to_client) = tokio::io::split(data);
+                let sending = copy(from_client, to_guest);
+                tokio::pin!(sending);
+                let receiving = async {
+                    copy(from_guest, to_client).await;
+                    // The client waits for the end of the errors before it ends its own side.
+                    let _ = error.shutdown().await;
+                };
+                tokio::pin!(receiving);
+                tokio::select! {
+                    () = &mut receiving => {
+                        let _ = timeout(LINGER, sending).await;
+                    }
+                    () = &mut sending => receiving.await,
+                }
             }
             Err(refused) => {
                 let _ = error.write_all(self.message(port, &refused).as_bytes()).await;
+                let _ = error.shutdown().await;
+                let _ = data.shutdown().await;
             }
         }
-        let _ = error.shutdown().await;
-        let _ = data.shutdown().await;
     }
 
     fn message(&self, port: u16, error: &Error) -> String {
@@ -159,12 +174,20 @@ impl Forward {
                     channels.send(channel, &port.to_le_bytes()).await;
                 }
                 let Some(from) = channels.reader(channel) else { continue };
-                let mut data = tokio::io::join(from, channels.writer(channel));
-                let mut error = channels.writer(channel + 1);
+                let (data, mut error) = (channels.writer(channel), channels.writer(channel + 1));
                 forwarding.push(async move {
                     match target::dial(&self.agent, &self.pod, port).await {
-                        Ok(mut connection) => {
-                            let _ = tokio::io::copy_bidirectional(&mut data, &mut connection).await;
+                        // A port cannot end by itself here: it ends with what its guest sends.
+                        Ok(guest) => {
+                            let (from_guest, to_guest) = tokio::io::split(guest);
+                            let sending = async {
+                                copy(from, to_guest).await;
+                                std::future::pending::<()>().await;
+                            };
+                            tokio::select! {
+                                () = copy(from_guest, data) => {}
+                                () = sending => {}
+                            }
                         }
                         Err(refused) => {
                             let _ = error.write_all(self.message(port, &refused).as_bytes()).await;
@@ -177,6 +200,12 @@ impl Forward {
         };
         converse(connection, conversation).await;
     }
+}
+
+/// To the end of one side, which the other then learns.
+async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+    let _ = tokio::io::copy(&mut from, &mut to).await;
+    let _ = to.shutdown().await;
 }
 
 struct Pair {

@@ -15,9 +15,16 @@ use tracing::debug;
 use super::target;
 use crate::{agent::Agent, server::refuse};
 
+#[derive(serde::Deserialize)]
+pub(in crate::server) struct Place {
+    namespace: String,
+    pod: String,
+    port: u16,
+}
+
 pub(in crate::server) async fn serve(
     State(agent): State<Arc<Agent>>,
-    Path((namespace, pod, port, _)): Path<(String, String, u16, String)>,
+    Path(Place { namespace, pod, port }): Path<Place>,
     request: Request<Body>,
 ) -> Response {
     let pod = match target::pod(&agent, namespace, pod) {

@@ -30,10 +30,10 @@ pub(super) async fn client(session: &mut Session, wanted: StreamsWanted, protoco
     };
     timeout(OPEN, opening).await.ok()??;
     Some(Client {
-        stdin: stdin.map(|s| Box::pin(s) as _),
+        stdin: stdin.map(|s| Box::pin(s.read_only()) as _),
         stdout: stdout.map(|s| Box::pin(s) as _),
         stderr: stderr.map(|s| Box::pin(s) as _),
-        resize: resize.map(|s| Box::pin(s) as _),
+        resize: resize.map(|s| Box::pin(s.read_only()) as _),
         error: Box::pin(error?),
         as_status: protocol == "v4.channel.k8s.io",
     })
