@@ -8,6 +8,7 @@ mod examples;
 mod exec;
 mod files;
 mod guests;
+mod hostile;
 mod kubectl;
 mod messages;
 mod modules;

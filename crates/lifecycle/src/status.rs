@@ -47,9 +47,14 @@ fn set_phase(pod: &Pod, observed: &PodObserved, ending: Option<Ending>, phase: &
         status.phase = Some(told.to_owned());
         return;
     }
-    let over = ending == Some(Ending::DeadlineExceeded) && !terminate::alive(observed);
+    let evicted = terminate::eviction(observed).filter(|_| ending == Some(Ending::Evicted));
+    let over = ending == Some(Ending::DeadlineExceeded) || evicted.is_some();
+    let over = over && !terminate::alive(observed);
     status.phase = Some(if over { "Failed" } else { phase }.to_owned());
-    if over {
+    if let Some(message) = evicted.filter(|_| over) {
+        status.reason = Some(terminate::EVICTED.to_owned());
+        status.message = Some(message.to_owned());
+    } else if over {
         status.reason = Some("DeadlineExceeded".to_owned());
         status.message = Some("Pod was active on the node longer than the specified deadline".to_owned());
     } else if pod.status.as_ref().and_then(|s| s.phase.as_deref()) != status.phase.as_deref() {

@@ -13,12 +13,17 @@ use crate::{
     start::image_changed,
 };
 
+/// The reason of a container's exit and of its pod's failure.
+pub(crate) const EVICTED: &str = "Evicted";
+
 /// Why a pod must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// All of its containers ended for good, or an init container failed for good.
     Finished,
     DeadlineExceeded,
+    /// A container took more of the disk than it may.
+    Evicted,
     /// It is deleted, but for its containers.
     Deleted,
 }
@@ -29,12 +34,25 @@ pub(crate) fn ending(pod: &Pod, spec: &PodSpec, observed: &PodObserved, now: Tim
     }
     let (phase, reason) = last_phase(pod, observed);
     if matches!(phase, "Failed" | "Succeeded") {
-        return Some(if reason == "DeadlineExceeded" { Ending::DeadlineExceeded } else { Ending::Finished });
+        return Some(match reason {
+            "DeadlineExceeded" => Ending::DeadlineExceeded,
+            EVICTED => Ending::Evicted,
+            _ => Ending::Finished,
+        });
+    }
+    if eviction(observed).is_some() {
+        return Some(Ending::Evicted);
     }
     if finished(spec, observed) {
         return Some(Ending::Finished);
     }
     deadline(pod, spec, observed).is_some_and(|at| now >= at).then_some(Ending::DeadlineExceeded)
+}
+
+/// Why the runtime asks for the pod to be evicted, if it does.
+pub(crate) fn eviction(observed: &PodObserved) -> Option<&str> {
+    let exits = observed.containers.iter().filter_map(ContainerRecord::exit);
+    exits.filter(|exit| exit.reason == EVICTED).map(|exit| exit.message.as_str()).next()
 }
 
 /// The phase and reason that were told last: a terminal one stays, whoever set it.
@@ -133,6 +151,8 @@ fn grace_s(pod: &Pod, spec: &PodSpec, ending: Ending, observed: &PodObserved) ->
     let of_deletion = pod.metadata.deletion_grace_period_seconds;
     let grace = match ending {
         Ending::Deleted if observed.gone || of_deletion.is_some() => of_deletion.unwrap_or(of_spec),
+        // As the kubelet's, for who is over a limit of its own.
+        Ending::Evicted => of_spec.min(1),
         _ => of_spec,
     };
     u64::try_from(grace).unwrap_or(0)

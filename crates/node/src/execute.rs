@@ -214,6 +214,7 @@ impl PodContext {
             labels: pod.metadata.labels.clone().unwrap_or_default(),
             annotations: pod.metadata.annotations.clone().unwrap_or_default(),
             log_dir: self.agent.dirs.pod_logs(key, uid),
+            ephemeral_bytes_max: pod.spec.as_ref().and_then(ephemeral_limit),
         }
     }
 
@@ -534,6 +535,16 @@ pub fn record_state(status: &ContainerStatus) -> RecordState {
             })
         }
     }
+}
+
+/// The limits of a pod's containers together; none if no container has one.
+fn ephemeral_limit(spec: &PodSpec) -> Option<u64> {
+    let sum = |list: &mut dyn Iterator<Item = &Container>| {
+        list.filter_map(|c| resources(c).ephemeral_bytes_max)
+            .fold(None, |sum: Option<u64>, max| Some(sum.unwrap_or(0).saturating_add(max)))
+    };
+    let largest_init = spec.init_containers.iter().flatten().filter_map(|c| resources(c).ephemeral_bytes_max).max();
+    sum(&mut spec.containers.iter()).max(largest_init)
 }
 
 fn resources(spec: &Container) -> Resources {

@@ -206,7 +206,7 @@ fn modules_of_tar(bytes: &[u8], files: &mut Vec<(String, Vec<u8>)>) -> Result<()
     };
     let wrong = |error: std::io::Error| format!("it is not a correct tar archive: {error}");
     for entry in tar::Archive::new(reader).entries().map_err(wrong)? {
-        let mut entry = entry.map_err(wrong)?;
+        let entry = entry.map_err(wrong)?;
         let path = entry.path().map_err(wrong)?.to_string_lossy().trim_start_matches("./").to_owned();
         if !entry.header().entry_type().is_file() || !(path.ends_with(".wasm") || path.ends_with(".wat")) {
             continue;
@@ -215,9 +215,13 @@ fn modules_of_tar(bytes: &[u8], files: &mut Vec<(String, Vec<u8>)>) -> Result<()
             return Err(format!("{path} has {} bytes; the limit is {IMAGE_BYTES_MAX}", entry.size()));
         }
         let mut content = Vec::new();
-        entry.read_to_end(&mut content).map_err(wrong)?;
+        entry.take(IMAGE_BYTES_MAX).read_to_end(&mut content).map_err(wrong)?;
         files.retain(|(other, _)| *other != path);
         files.push((path, content));
+        let total: usize = files.iter().map(|(_, content)| content.len()).sum();
+        if total as u64 > IMAGE_BYTES_MAX {
+            return Err(format!("its modules have more than {IMAGE_BYTES_MAX} bytes together, which is the limit"));
+        }
     }
     Ok(())
 }

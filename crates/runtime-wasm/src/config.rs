@@ -13,6 +13,8 @@ pub const MEMORY_BYTES_DEFAULT: u64 = 1 << 30;
 pub const IMAGE_BYTES_MAX: u64 = 256 << 20;
 /// The most code (not data) of a module or component: compiling takes some 25 bytes of memory for each. 64 MiB.
 pub const CODE_BYTES_MAX: u64 = 64 << 20;
+/// The most that a function's local variables times the depth of its loops may be: compiling takes some 2 KiB of memory for each.
+pub const LOCALS_IN_LOOPS_MAX: u64 = 200_000;
 /// The most containers that the pool is made for by default; fewer where the system allows fewer.
 pub const INSTANCES_MAX_DEFAULT: usize = 10_000;
 

@@ -140,6 +140,7 @@ mod tests {
             host_path: scratch.path().to_owned(),
             container_path: path.to_owned(),
             read_only,
+            volume: None,
         };
         let mounts = [mount("/data", false), mount("/fixed", true)];
         for (path, expected) in [

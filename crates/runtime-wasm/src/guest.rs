@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::AtomicBool, atomic::Ordering};
 
-use skiff_runtime::Exit;
+use skiff_runtime::{EVICTED, Exit};
 use wasmtime::{Engine, PoolConcurrencyLimitError, Store, UpdateDeadline};
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx, sockets::WasiSocketsView};
 
@@ -16,11 +16,19 @@ use crate::{
     options::{Extras, Setup},
     process::Warn,
     program::{ENTRY_DEFAULT, Program, Runnable},
+    storage::{Evicted, Holdings, Storage},
     wasi3,
 };
 
 /// Files, streams, timers and the like that a guest may hold at once.
 const RESOURCES_MAX: usize = 1024;
+
+/// Random bytes that one call of WASI 0.2 may ask for; one that asks for more traps.
+const RANDOM_BYTES_MAX: u64 = 1 << 20;
+/// What one call may make the host copy out of the guest: its memory limit, within these bounds. A call of preview 1 that
+/// asks for more fails with `ENOMEM`, one of WASI 0.2 traps.
+const CALL_BYTES_MIN: usize = 1 << 20;
+const CALL_BYTES_MAX: usize = 64 << 20;
 
 /// What the host keeps per guest. Preview 1 and 0.2 share it.
 pub struct Host {
@@ -28,6 +36,7 @@ pub struct Host {
     limits: Limits,
     net: Option<GuestNet>,
     pub extras: Extras,
+    pub holdings: Holdings,
 }
 
 impl WasiView for Host {
@@ -45,7 +54,7 @@ impl Host {
 
     /// Of a program that is in no pod.
     pub fn alone(wasi: WasiP1Ctx, limits: Limits) -> Self {
-        Self { wasi, limits, net: None, extras: Extras::default() }
+        Self { wasi, limits, net: None, extras: Extras::default(), holdings: Holdings::none() }
     }
 
     /// The memory that it asked for and did not get.
@@ -83,6 +92,7 @@ pub struct Launch {
     pub usage: Arc<Usage>,
     pub budget: Arc<Budget>,
     pub memory_bytes_max: u64,
+    pub storage: Arc<Storage>,
     pub yielded: Arc<AtomicBool>,
     /// Its pod's network, and what its container shares of it.
     pub net: Arc<ContainerNet>,
@@ -137,12 +147,17 @@ fn store(launch: Launch) -> Result<Store<Host>, String> {
         .allow_udp(true)
         .socket_addr_check(move |address, used| Box::pin(std::future::ready(pod.permits(address, used))));
     let extras = launch.setup.extras(&mut wasi);
+    wasi.max_random_size(RANDOM_BYTES_MAX);
     let limits = Limits::new(launch.memory_bytes_max, launch.usage, launch.budget);
     let mut wasi = wasi.build_p1();
     wasi.ctx().table.set_max_capacity(RESOURCES_MAX);
     let net = Some(GuestNet::new(launch.net, launch.warn));
-    let host = Host { wasi, limits, net, extras };
-    Ok(store_of(&launch.setup.machine.engine, host, launch.yielded))
+    let holdings = Holdings::new(launch.storage, launch.yielded.clone());
+    let host = Host { wasi, limits, net, extras, holdings };
+    let mut store = store_of(&launch.setup.machine.engine, host, launch.yielded);
+    let call_bytes = usize::try_from(launch.memory_bytes_max).unwrap_or(usize::MAX);
+    store.set_hostcall_fuel(call_bytes.clamp(CALL_BYTES_MIN, CALL_BYTES_MAX));
+    Ok(store)
 }
 
 /// A store whose limits hold, and whose guest lets others run at the end of each epoch.
@@ -192,6 +207,9 @@ fn exit_of(error: &wasmtime::Error, refused: Option<&OutOfMemory>, usage: &Usage
         let peak = usage.memory_bytes_peak.load(Ordering::Relaxed);
         let message = format!("{out_of_memory} (peak {peak} bytes)");
         return Exit { code: 137, reason: "OOMKilled", message };
+    }
+    if let Some(evicted) = error.downcast_ref::<Evicted>() {
+        return Exit { code: 137, reason: EVICTED, message: evicted.to_string() };
     }
     if let Some(full) = error.downcast_ref::<PoolConcurrencyLimitError>() {
         return start_error(format!("the node has no room for another instance: {full}"));

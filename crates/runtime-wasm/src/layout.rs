@@ -10,6 +10,8 @@ use crate::{
 
 /// The largest archive that is read.
 const ARCHIVE_BYTES_MAX: usize = 2 * IMAGE_BYTES_MAX as usize;
+/// Files in an archive: a layout has some three for each image.
+const FILES_MAX: usize = 4096;
 /// Indexes within indexes that are followed.
 const DEPTH_MAX: usize = 4;
 
@@ -46,13 +48,17 @@ fn unpack(archive: &[u8]) -> Result<HashMap<String, Vec<u8>>, String> {
     let wrong = |error: std::io::Error| format!("it is not a correct tar archive: {error}");
     let mut files = HashMap::new();
     for entry in tar::Archive::new(archive).entries().map_err(wrong)? {
-        let mut entry = entry.map_err(wrong)?;
+        let entry = entry.map_err(wrong)?;
         if !entry.header().entry_type().is_file() {
             continue;
         }
         let path = entry.path().map_err(wrong)?.to_string_lossy().trim_start_matches("./").to_owned();
+        if files.len() >= FILES_MAX {
+            return Err(format!("the archive has more than {FILES_MAX} files"));
+        }
+        // A header may promise anything; what is read is never more than the archive holds.
         let mut content = Vec::new();
-        entry.read_to_end(&mut content).map_err(wrong)?;
+        entry.take(archive.len() as u64).read_to_end(&mut content).map_err(wrong)?;
         files.insert(path, content);
     }
     Ok(files)

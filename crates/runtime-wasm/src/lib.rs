@@ -16,6 +16,8 @@ mod engine;
 mod exec;
 mod files;
 mod first_start;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guest;
 mod images;
 mod lanes;
@@ -33,12 +35,15 @@ mod runtime;
 mod signatures;
 mod snapshot;
 mod stdio;
+mod storage;
 mod stores;
 mod wasi3;
 
 pub use config::{
-    CODE_BYTES_MAX, IMAGE_BYTES_MAX, INSTANCES_MAX_DEFAULT, MEMORY_BYTES_DEFAULT, RegistryConfig, WasmConfig,
+    CODE_BYTES_MAX, IMAGE_BYTES_MAX, INSTANCES_MAX_DEFAULT, LOCALS_IN_LOOPS_MAX, MEMORY_BYTES_DEFAULT, RegistryConfig,
+    WasmConfig,
 };
 pub use net::{Mode as NetworkMode, Network};
 pub use runtime::WasmRuntime;
 pub use signatures::{SignaturePolicy, SignatureRule};
+pub use storage::{EPHEMERAL_BYTES_DEFAULT, FILES_MAX, OPEN_FILES_MAX};

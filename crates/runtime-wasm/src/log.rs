@@ -9,18 +9,68 @@ use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
+use crate::storage::Storage;
+
 /// As containerd's limit of a record.
 pub const LINE_BYTES_MAX: usize = 16 << 10;
 pub const LOG_BYTES_MAX_DEFAULT: u64 = 10 << 20;
 pub const LOG_FILES_MAX_DEFAULT: u32 = 5;
+
+/// What a log may grow by in the long run; a guest that writes faster waits, and nothing is lost.
+pub const LOG_BYTES_PER_SECOND: u64 = 8 << 20;
+/// What it may write at once after a quiet time.
+pub const LOG_BYTES_BURST: u64 = 16 << 20;
+/// A record's time, stream and tag.
+const RECORD_BYTES: u64 = 48;
+
+/// A token bucket of bytes.
+struct Rate {
+    /// Below zero, who writes waits.
+    bytes: i64,
+    filled: Instant,
+}
+
+impl Rate {
+    #[allow(clippy::disallowed_methods, reason = "a rate of real bytes on a real disk")]
+    fn new() -> Self {
+        Self { bytes: LOG_BYTES_BURST.cast_signed(), filled: Instant::now() }
+    }
+
+    fn pay(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
+        if self.bytes < 0 {
+            self.fill();
+        }
+    }
+
+    /// Only when it is empty: telling the time costs more than a short write.
+    #[allow(clippy::disallowed_methods, reason = "a rate of real bytes on a real disk")]
+    fn fill(&mut self) {
+        let now = Instant::now();
+        let passed = now - std::mem::replace(&mut self.filled, now);
+        let earned = passed.as_micros().saturating_mul(u128::from(LOG_BYTES_PER_SECOND)) / 1_000_000;
+        let earned = i64::try_from(earned).unwrap_or(i64::MAX);
+        self.bytes = self.bytes.saturating_add(earned).min(LOG_BYTES_BURST.cast_signed());
+    }
+
+    fn pause(&mut self) -> Option<Duration> {
+        if self.bytes >= 0 {
+            return None;
+        }
+        self.fill();
+        let debt = u64::try_from(-self.bytes).ok().filter(|&debt| debt > 0)?;
+        Some(Duration::from_micros(debt.saturating_mul(1_000_000) / LOG_BYTES_PER_SECOND + 1))
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
@@ -36,6 +86,9 @@ struct Shared {
     writer: Mutex<Writer>,
     /// Written in all; apart from the writer, so that statistics never wait for a disk.
     bytes_total: AtomicU64,
+    /// What the log takes of the disk is counted with its container's files.
+    storage: OnceLock<Arc<Storage>>,
+    rate: Mutex<Rate>,
 }
 
 struct Writer {
@@ -62,15 +115,37 @@ impl Log {
             out: Vec::new(),
         };
         writer.open()?;
-        Ok(Self(Arc::new(Shared { writer: Mutex::new(writer), bytes_total: AtomicU64::new(0) })))
+        Ok(Self(Arc::new(Shared {
+            writer: Mutex::new(writer),
+            bytes_total: AtomicU64::new(0),
+            storage: OnceLock::new(),
+            rate: Mutex::new(Rate::new()),
+        })))
     }
 
     pub fn write(&self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
         let result = self.0.writer.lock().write(stream, bytes);
         if result.is_ok() {
-            self.0.bytes_total.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            let count = bytes.len() as u64;
+            self.0.bytes_total.fetch_add(count, Ordering::Relaxed);
+            self.0.rate.lock().pay(count);
+            if let Some(storage) = self.0.storage.get()
+                && storage.wrote(count + RECORD_BYTES)
+            {
+                storage.settle_later();
+            }
         }
         result
+    }
+
+    /// Counts what it takes of the disk from now on.
+    pub fn counts_on(&self, storage: Arc<Storage>) {
+        let _ = self.0.storage.set(storage);
+    }
+
+    /// How long to wait before more is written, if it was written too fast.
+    pub fn pause(&self) -> Option<Duration> {
+        self.0.rate.lock().pause()
     }
 
     /// Closes the file until something more is written.

@@ -1,8 +1,8 @@
 //! Bytes that claim to be a module: text is made binary, and what is neither is told apart for the user.
 
-use wasmparser::{Parser, Payload};
+use wasmparser::{FunctionBody, Operator, Parser, Payload};
 
-use crate::config::{CODE_BYTES_MAX, IMAGE_BYTES_MAX};
+use crate::config::{CODE_BYTES_MAX, IMAGE_BYTES_MAX, LOCALS_IN_LOOPS_MAX};
 
 /// The binary form of a module or component.
 ///
@@ -47,12 +47,49 @@ pub fn read(bytes: &[u8]) -> Result<Vec<u8>, String> {
 fn check_code(bytes: &[u8]) -> Result<(), String> {
     let mut total = 0;
     for payload in Parser::new(0).parse_all(bytes) {
-        if let Payload::CodeSectionStart { size, .. } = payload.map_err(|error| error.to_string())? {
-            total += u64::from(size);
+        match payload.map_err(|error| error.to_string())? {
+            Payload::CodeSectionStart { size, .. } => total += u64::from(size),
+            Payload::CodeSectionEntry(body) => check_function(&body)?,
+            _ => {}
         }
     }
     if total > CODE_BYTES_MAX {
         return Err(format!("it has {total} bytes of code; the limit is {CODE_BYTES_MAX}"));
+    }
+    Ok(())
+}
+
+/// A compiler keeps track of every variable at every loop around it: a few hundred kilobytes of code can ask for gigabytes.
+fn check_function(body: &FunctionBody<'_>) -> Result<(), String> {
+    let wrong = |error: wasmparser::BinaryReaderError| error.to_string();
+    let mut locals = 0_u64;
+    for group in body.get_locals_reader().map_err(wrong)? {
+        locals += u64::from(group.map_err(wrong)?.0);
+    }
+    // Each loop has three bytes at least; most functions are told apart without a look at their code.
+    if locals.saturating_mul(body.range().len() as u64 / 3) <= LOCALS_IN_LOOPS_MAX {
+        return Ok(());
+    }
+    // Whether what is left open is a loop.
+    let (mut open, mut loops, mut deepest) = (vec![], 0_u64, 0);
+    for operator in body.get_operators_reader().map_err(wrong)? {
+        match operator.map_err(wrong)? {
+            Operator::Loop { .. } => {
+                open.push(true);
+                loops += 1;
+                deepest = deepest.max(loops);
+            }
+            Operator::Block { .. } | Operator::If { .. } | Operator::TryTable { .. } => open.push(false),
+            Operator::End => loops -= u64::from(open.pop() == Some(true)),
+            _ => {}
+        }
+    }
+    if locals.saturating_mul(deepest) > LOCALS_IN_LOOPS_MAX {
+        return Err(format!(
+            "the function at offset {} has {locals} locals and loops {deepest} deep; the limit of their product is \
+             {LOCALS_IN_LOOPS_MAX}",
+            body.range().start
+        ));
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ use crate::{
     net::ContainerNet,
     options::Setup,
     program::Program,
+    storage::Storage,
 };
 
 /// Tells the user something about a container that goes on: a reason of one word, and a message.
@@ -35,6 +36,7 @@ pub struct Process {
     pub working_dir: Option<String>,
     /// The private root directory, made at the start if at all.
     pub root: PathBuf,
+    pub storage: Arc<Storage>,
     /// What the guest sees, once its files are there.
     pub preopens: SetOnce<Arc<[Preopen]>>,
     /// Of the whole container.

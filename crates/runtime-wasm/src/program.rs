@@ -13,7 +13,7 @@ use crate::{
     guest::Host,
     messages, net,
     options::{Features, Variant},
-    stores, wasi3,
+    storage, stores, wasi3,
 };
 
 /// The function of a module that is run when none is named.
@@ -49,8 +49,10 @@ impl Machine {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let mut modules = Linker::new(&engine);
         wasmtime_wasi::p1::add_to_linker_async(&mut modules, |host: &mut Host| &mut host.wasi)?;
+        storage::preview1::add_to_linker(&mut modules)?;
         let mut components = component::Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut components)?;
+        storage::preview2::add_to_linker(&mut components)?;
         net::add_to_linker(&mut components)?;
         stores::add_to_linker(&mut components)?;
         if wasi_0_3 {

@@ -40,6 +40,7 @@ use crate::{
     process::{self, Process, Run, Warn},
     program::Machine,
     registry,
+    storage::Storages,
     stores::Stores,
 };
 
@@ -64,6 +65,7 @@ pub(crate) struct Shared {
     network: Arc<Network>,
     /// Each pod's place in the network, while its sandbox is there.
     nets: Mutex<HashMap<SandboxId, Arc<PodNet>>>,
+    storages: Storages,
     pulls: Mutex<HashMap<PullKey, Pull>>,
     /// Processes of containers that hold an instance.
     alive: AtomicUsize,
@@ -129,6 +131,7 @@ impl WasmRuntime {
             stores,
             network,
             nets: Mutex::default(),
+            storages: Storages::new(),
             pulls: Mutex::default(),
             alive: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
@@ -369,6 +372,13 @@ impl Shared {
             },
             usage: process.usage_main.clone(),
         };
+        log.counts_on(process.storage.clone());
+        let (shared, ended) = (Arc::downgrade(self), Arc::downgrade(&container));
+        process.storage.ends_with(move |exit| {
+            if let (Some(shared), Some(container)) = (shared.upgrade(), ended.upgrade()) {
+                shared.end(&container, exit);
+            }
+        });
         let mut guest = self.metered(&container, &started, run, receiver);
         guest.log = Some(log);
         let shared = self.clone();
@@ -434,6 +444,7 @@ impl Shared {
             preopens,
             stdio: run.stdio,
             usage: run.usage,
+            storage: process.storage.clone(),
             budget: self.budget.clone(),
             memory_bytes_max: config.resources.memory_bytes_max.unwrap_or(self.config.memory_bytes_default),
             yielded,
@@ -506,6 +517,7 @@ impl Runtime for WasmRuntime {
         self.stop_sandbox(id).await?;
         self.shared.ledger.remove_sandbox(id);
         self.shared.nets.lock().remove(id);
+        self.shared.storages.forget(id);
         Ok(())
     }
 
@@ -546,6 +558,7 @@ impl Runtime for WasmRuntime {
         files::check(&config.mounts).map_err(invalid)?;
         let RunConfig { working_dir, .. } = &image.run;
         let usage = Arc::new(Usage::default());
+        let root = shared.containers_directory().join(unique());
         let process = Process {
             setup,
             program,
@@ -553,7 +566,8 @@ impl Runtime for WasmRuntime {
             env: process::environment(&config, &pod, &image.run),
             args,
             working_dir: config.working_dir.clone().or_else(|| working_dir.clone()),
-            root: shared.containers_directory().join(unique()),
+            storage: shared.storages.container(&Arc::from(sandbox), &pod, &config, root.clone()),
+            root,
             preopens: SetOnce::new(),
             usage_main: Usage::of(&usage),
             usage,

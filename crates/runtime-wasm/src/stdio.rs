@@ -69,7 +69,11 @@ impl StdoutStream for LogStdio {
 
 #[async_trait::async_trait]
 impl Pollable for LogStdio {
-    async fn ready(&mut self) {}
+    async fn ready(&mut self) {
+        while let Some(pause) = self.log.pause() {
+            tokio::time::sleep(pause).await;
+        }
+    }
 }
 
 #[async_trait::async_trait]
@@ -83,7 +87,7 @@ impl OutputStream for LogStdio {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(PERMIT_BYTES)
+        Ok(if self.log.pause().is_some() { 0 } else { PERMIT_BYTES })
     }
 
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
@@ -94,6 +98,7 @@ impl OutputStream for LogStdio {
             self.yielded.store(true, Ordering::Relaxed);
             tokio::task::yield_now().await;
         }
+        self.ready().await;
         Ok(())
     }
 }

@@ -306,6 +306,7 @@ async fn what_a_guest_leaves_is_not_followed() {
                 host_path: mount.clone(),
                 container_path: "/v".to_owned(),
                 read_only: false,
+                volume: None,
             }];
             config.termination_message_path = Some("/v/message".to_owned());
         })
@@ -319,6 +320,7 @@ async fn what_a_guest_leaves_is_not_followed() {
                 host_path: mount.clone(),
                 container_path: "/v".to_owned(),
                 read_only: false,
+                volume: None,
             }];
             config.termination_message_path = Some("/v/message".to_owned());
         })

@@ -47,7 +47,7 @@ fn mount(node: &Node, name: &str, read_only: bool) -> (PathBuf, Mount) {
     let host_path = node.directory.path().join(name);
     std::fs::create_dir(&host_path).unwrap();
     std::fs::write(host_path.join("file"), name).unwrap();
-    (host_path.clone(), Mount { host_path, container_path: format!("/{name}"), read_only })
+    (host_path.clone(), Mount { host_path, container_path: format!("/{name}"), read_only, volume: None })
 }
 
 /// Sends it all while the output is read; the output, the errors and the exit code.

@@ -94,6 +94,8 @@ pub struct SandboxConfig {
     pub annotations: BTreeMap<String, String>,
     /// Where the pod's container logs go: `LOG_DIR/CONTAINER/ATTEMPT.log`.
     pub log_dir: PathBuf,
+    /// Of all its containers' private files and logs and its emptyDir volumes together.
+    pub ephemeral_bytes_max: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -116,6 +118,20 @@ pub struct Mount {
     /// In the container; absolute.
     pub container_path: String,
     pub read_only: bool,
+    /// What the mount takes of the pod's disk is counted with this volume's; a directory of the host is not counted.
+    pub volume: Option<MountedVolume>,
+}
+
+/// An emptyDir, as far as its size is concerned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MountedVolume {
+    pub name: String,
+    /// On the node; the mount may be of a part of it.
+    pub root: PathBuf,
+    /// Its `sizeLimit`.
+    pub bytes_max: Option<u64>,
+    /// Its medium is memory: it is no part of what the pod takes of the disk.
+    pub in_memory: bool,
 }
 
 /// Limits of one container; `None` means the node's default.
@@ -179,7 +195,7 @@ pub enum ContainerState {
 pub struct Exit {
     /// The guest's own, 137 when killed or out of memory, 128 + signal otherwise.
     pub code: i32,
-    /// `Completed`, `Error`, `OOMKilled`, `ContainerCannotRun`, `StartError`, `DeadlineExceeded`.
+    /// `Completed`, `Error`, `OOMKilled`, `ContainerCannotRun`, `StartError`, `DeadlineExceeded`, [`EVICTED`].
     pub reason: &'static str,
     /// A trap with its backtrace, or what else the user should read; at most [`MESSAGE_BYTES_MAX`].
     pub message: String,
@@ -202,6 +218,10 @@ impl Exit {
         Self { code: 143, reason: "Error", message: String::new() }
     }
 }
+
+/// [`Exit::reason`] of a container that took more of the disk than it or its pod may: the whole pod is to be evicted, and
+/// [`Exit::message`] says why.
+pub const EVICTED: &str = "Evicted";
 
 /// The limit of a termination message (as the kubelet's); longer ones keep their beginning.
 pub const MESSAGE_BYTES_MAX: usize = 4096;

@@ -14,8 +14,11 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use k8s_openapi::api::core::v1::{Container, HostPathVolumeSource, PodSpec, Volume};
-use skiff_runtime::Mount;
+use k8s_openapi::{
+    api::core::v1::{Container, HostPathVolumeSource, PodSpec, Volume},
+    apimachinery::pkg::api::resource::Quantity,
+};
+use skiff_runtime::{Mount, MountedVolume};
 
 use crate::{
     agent::{Agent, Dirs},
@@ -127,7 +130,8 @@ pub fn mounts(
         let volume = spec.volumes.iter().flatten().find(|v| v.name == mount.name);
         let volume =
             volume.ok_or_else(|| format!("volume {:?} of mount {} not found", mount.name, mount.mount_path))?;
-        let mut path = host_path(dirs, uid, volume)?;
+        let root = host_path(dirs, uid, volume)?;
+        let mut path = root.clone();
         let of_expr = mount.sub_path_expr.as_ref().map(|e| expand(e, |name| env.get(name).copied()));
         if let Some(sub) = of_expr.or_else(|| mount.sub_path.clone()).filter(|s| !s.is_empty()) {
             path = sub_path(&path, &sub)?;
@@ -135,9 +139,20 @@ pub fn mounts(
         // What the API keeps cannot be written back through a file.
         let from_api = volume.empty_dir.is_none() && volume.host_path.is_none();
         let read_only = mount.read_only == Some(true) || from_api;
-        mounts.push(Mount { host_path: path, container_path: mount.mount_path.clone(), read_only });
+        let counted = volume.empty_dir.as_ref().map(|empty| MountedVolume {
+            name: volume.name.clone(),
+            root: root.clone(),
+            bytes_max: empty.size_limit.as_ref().and_then(bytes),
+            in_memory: empty.medium.as_deref() == Some("Memory"),
+        });
+        mounts.push(Mount { host_path: path, container_path: mount.mount_path.clone(), read_only, volume: counted });
     }
     Ok(mounts)
+}
+
+fn bytes(quantity: &Quantity) -> Option<u64> {
+    let value = skiff_api::quantity::Quantity::parse(&quantity.0).ok()?.value();
+    u64::try_from(value).ok().filter(|&bytes| bytes > 0)
 }
 
 /// A place inside a volume, made as a directory if it is not there. It never leads out of the volume.

@@ -172,7 +172,7 @@ impl Harness {
         let host_path = self.scratch().join(name);
         std::fs::create_dir_all(&host_path).expect("the scratch directory is writable");
         std::fs::write(host_path.join(file), content).expect("the scratch directory is writable");
-        Mount { host_path, container_path: container_path.to_owned(), read_only }
+        Mount { host_path, container_path: container_path.to_owned(), read_only, volume: None }
     }
 }
 

@@ -67,7 +67,8 @@ pub async fn a_mounted_file_is_read(h: &Harness) {
     let Some(mut config) = h.config(Program::PrintsFile("/etc/app/app.conf".to_owned())).await else { return };
     let directory = h.mount("", true, "key", "level=debug\n");
     let host_path = directory.host_path.join("key");
-    config.mounts = vec![Mount { host_path, container_path: "/etc/app/app.conf".to_owned(), read_only: true }];
+    config.mounts =
+        vec![Mount { host_path, container_path: "/etc/app/app.conf".to_owned(), read_only: true, volume: None }];
     let mut container = h.start_with(config).await;
     let exit = container.exit().await;
     assert_eq!(exit.code, 0, "{exit:?}");

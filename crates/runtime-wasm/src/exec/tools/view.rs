@@ -293,6 +293,7 @@ mod tests {
             host_path: at(host),
             container_path: path.to_owned(),
             read_only,
+            volume: None,
         };
         let mounts = [mount("data", "/data", false), mount("app", "/etc/app", true)];
         let view = View::new(&at("root"), &mounts, Some("/data"));
