@@ -12,7 +12,7 @@ use crate::{
     files::Preopen,
     limits::{Budget, Limits, OutOfMemory, Usage},
     messages,
-    net::{ContainerNet, GuestNet, PodSockets},
+    net::{ContainerNet, GuestNet, PodSockets, p1::Listening},
     options::{Extras, Setup},
     process::Warn,
     program::{ENTRY_DEFAULT, Program, Runnable},
@@ -67,6 +67,10 @@ impl Host {
         self.net.as_ref()
     }
 
+    pub fn net_mut(&mut self) -> Option<&mut GuestNet> {
+        self.net.as_mut()
+    }
+
     /// What calls on sockets work with.
     pub fn pod_sockets(&mut self) -> PodSockets<'_> {
         PodSockets { inner: self.wasi.sockets(), net: self.net.as_mut() }
@@ -96,6 +100,8 @@ pub struct Launch {
     pub yielded: Arc<AtomicBool>,
     /// Its pod's network, and what its container shares of it.
     pub net: Arc<ContainerNet>,
+    /// What a preview 1 program accepts on.
+    pub listening: Option<Listening>,
     pub warn: Warn,
 }
 
@@ -138,6 +144,9 @@ fn store(launch: Launch) -> Result<Store<Host>, String> {
     if let Some(directory) = &launch.working_dir {
         wasi.initial_cwd(directory);
     }
+    if let Some(listening) = &launch.listening {
+        listening.give(&mut wasi)?;
+    }
     for preopen in launch.preopens.iter() {
         wasi.preopened_dir(&preopen.host_path, &preopen.guest_path, preopen.perms)
             .map_err(|error| format!("failed to mount {:?}: {error}", preopen.guest_path))?;
@@ -151,7 +160,7 @@ fn store(launch: Launch) -> Result<Store<Host>, String> {
     let limits = Limits::new(launch.memory_bytes_max, launch.usage, launch.budget);
     let mut wasi = wasi.build_p1();
     wasi.ctx().table.set_max_capacity(RESOURCES_MAX);
-    let net = Some(GuestNet::new(launch.net, launch.warn));
+    let net = Some(GuestNet::new(launch.net, launch.warn).with(launch.listening));
     let holdings = Holdings::new(launch.storage, launch.yielded.clone());
     let host = Host { wasi, limits, net, extras, holdings };
     let mut store = store_of(&launch.setup.machine.engine, host, launch.yielded);

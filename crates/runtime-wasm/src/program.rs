@@ -26,7 +26,10 @@ pub struct Machine {
     pub features: Features,
     wasi_0_3: bool,
     pub engine: Engine,
+    deterministic: bool,
     modules: Linker<Host>,
+    /// For modules that accept on sockets.
+    accepting: Linker<Host>,
     components: component::Linker<Host>,
 }
 
@@ -42,6 +45,8 @@ pub struct Program {
     pub runnable: Result<Runnable, String>,
     /// Whether it can open files at all: one that cannot needs no private root.
     pub opens_files: bool,
+    /// Whether it is a preview 1 program that accepts on sockets that the host hands it.
+    pub accepts: bool,
 }
 
 impl Machine {
@@ -50,6 +55,8 @@ impl Machine {
         let mut modules = Linker::new(&engine);
         wasmtime_wasi::p1::add_to_linker_async(&mut modules, |host: &mut Host| &mut host.wasi)?;
         storage::preview1::add_to_linker(&mut modules)?;
+        let mut accepting = modules.clone();
+        net::p1::add_to_linker(&mut accepting)?;
         let mut components = component::Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut components)?;
         storage::preview2::add_to_linker(&mut components)?;
@@ -62,7 +69,8 @@ impl Machine {
             deterministic::link(&mut modules, &mut components)?;
         }
         let id = COUNT.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { id, features: variant.features, wasi_0_3, engine, modules, components })
+        let (features, deterministic) = (variant.features, variant.deterministic);
+        Ok(Self { id, features, wasi_0_3, engine, deterministic, modules, accepting, components })
     }
 
     pub fn modules(&self) -> &Linker<Host> {
@@ -75,13 +83,16 @@ impl Machine {
 
     pub fn link_module(&self, module: &Module) -> Program {
         let opens_files = module.imports().any(|import| import.name().starts_with("path_"));
+        // Virtual time has no network to wait for.
+        let accepts = !self.deterministic && net::p1::accepts(module);
+        let linker = if accepts { &self.accepting } else { &self.modules };
         let mut scratch = Store::new(&self.engine, Host::for_linking());
         let has = |module: &str, name: &str| self.modules.get(&mut scratch, module, name).is_ok();
         let runnable = match messages::imports::of_module(module, has) {
             Some(message) => Err(message),
-            None => self.modules.instantiate_pre(module).map(Runnable::Module).map_err(|error| format!("{error:#}")),
+            None => linker.instantiate_pre(module).map(Runnable::Module).map_err(|error| format!("{error:#}")),
         };
-        Program { runnable, opens_files }
+        Program { runnable, opens_files, accepts }
     }
 
     pub fn link_component(&self, component: &Component) -> Program {
@@ -102,7 +113,7 @@ impl Machine {
         } else {
             Err(messages::exports::of_component(component))
         };
-        Program { runnable, opens_files }
+        Program { runnable, opens_files, accepts: false }
     }
 }
 

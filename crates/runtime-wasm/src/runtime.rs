@@ -35,7 +35,7 @@ use crate::{
     limits::{Budget, Usage},
     log::Log,
     messages, module,
-    net::{ContainerNet, Network, PodFacts, PodNet},
+    net::{ContainerNet, Network, PodFacts, PodNet, p1::Listening},
     options::{self, Machines, Setup, Variant},
     process::{self, Process, Run, Warn},
     program::Machine,
@@ -423,6 +423,16 @@ impl Shared {
         Ok(log)
     }
 
+    /// What a program accepts on: the main process has the container's ports, another has none.
+    async fn listening(&self, container: &Container<Process>, main: bool) -> Result<Option<Listening>, String> {
+        let process = &container.extra;
+        if !process.program.accepts || !main {
+            return Ok(None);
+        }
+        let placeholder = self.config.root.join("empty");
+        Listening::open(&process.net.pod, &container.config.ports, placeholder).await.map(Some)
+    }
+
     async fn guest(self: Arc<Self>, container: Arc<Container<Process>>, run: Run, yielded: Arc<AtomicBool>) -> Exit {
         let process = &container.extra;
         let config = &container.config;
@@ -433,6 +443,10 @@ impl Shared {
                 let message = format!("failed to make the container's files: {error}");
                 return Exit { code: 128, reason: "StartError", message };
             }
+        };
+        let listening = match self.listening(&container, run.main).await {
+            Ok(listening) => listening,
+            Err(message) => return Exit { code: 128, reason: "StartError", message },
         };
         let launch = Launch {
             setup: process.setup.clone(),
@@ -449,6 +463,7 @@ impl Shared {
             memory_bytes_max: config.resources.memory_bytes_max.unwrap_or(self.config.memory_bytes_default),
             yielded,
             net: process.net.clone(),
+            listening,
             warn: self.warn(&container),
         };
         let run = std::panic::AssertUnwindSafe(guest::run(launch)).catch_unwind();

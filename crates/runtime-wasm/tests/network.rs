@@ -14,6 +14,7 @@ use skiff_runtime_wasm::{Network, WasmRuntime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const SOCKETS: &[u8] = include_bytes!("../../../wasm-examples/rust/sockets.wasm");
+const LISTENER: &[u8] = include_bytes!("../../../wasm-examples/rust/listener.wasm");
 
 struct Node {
     runtime: Arc<WasmRuntime>,
@@ -56,12 +57,17 @@ impl Pod<'_> {
     }
 
     async fn start(&self, args: &[&str]) -> (ContainerId, std::path::PathBuf) {
+        self.start_image("localhost/sockets", &[], args).await
+    }
+
+    async fn start_image(&self, image: &str, ports: &[u16], args: &[&str]) -> (ContainerId, std::path::PathBuf) {
         static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         let name = format!("c{}", COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
         let log_path = self.node.directory.path().join(format!("logs/{name}.log"));
         let config = ContainerConfig {
             name,
-            image: "localhost/sockets".to_owned(),
+            image: image.to_owned(),
+            ports: ports.to_vec(),
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             log_path: log_path.clone(),
             ..ContainerConfig::default()
@@ -275,5 +281,39 @@ async fn a_container_has_so_many_sockets_and_no_more() {
     assert!(told.contains("256"), "{told}");
     // They are free again, for this container's next guest and for everybody.
     assert!(pod.run(&["hoard"]).await.starts_with("256 sockets"));
+    node.runtime.shutdown(Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preview_1_program_accepts_on_the_containers_port() {
+    let node = Node::new().await;
+    node.runtime.load_image("localhost/listener", ImageSource::Module(LISTENER.into())).await.unwrap();
+    let (server, client) = (node.pod("server", &[]).await, node.pod("client", &[]).await);
+    let (id, log) = server.start_image("localhost/listener", &[80], &[]).await;
+    let at = format!("{}:80", server.ip());
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while node.runtime.dial(&server.sandbox.id, 80).await.is_err() {
+        assert!(tokio::time::Instant::now() < deadline, "{}", read(&log));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // The look above came without a request.
+    for path in ["/a", "/b"] {
+        assert_eq!(
+            client.run(&["get", &at, path]).await,
+            format!("you asked: GET {path} HTTP/1.1\n"),
+            "{}",
+            read(&log)
+        );
+    }
+    assert_eq!(ask(node.runtime.dial(&server.sandbox.id, 80).await.unwrap()).await, "you asked: GET / HTTP/1.1\n");
+    node.runtime.stop_container(&id, Duration::ZERO).await.unwrap();
+    assert!(node.runtime.dial(&server.sandbox.id, 80).await.is_err(), "the port is free again");
+    // Without a port it is told so, in its own words.
+    let (none, log) = server.start_image("localhost/listener", &[], &[]).await;
+    let status = || async { node.runtime.container_status(&none).await.unwrap() };
+    while status().await.exit.is_none() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(read(&log).contains("no socket was opened"), "{}", read(&log));
     node.runtime.shutdown(Duration::ZERO).await;
 }

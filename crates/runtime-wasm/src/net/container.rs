@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    p1,
     pod::{Bound, PodNet},
     policy::{Denied, Mode, Why},
 };
@@ -84,6 +85,8 @@ pub struct GuestNet {
     pub(super) udp: HashMap<u32, Udp>,
     /// The UDP socket of each stream of datagrams.
     pub(super) streams: HashMap<u32, u32>,
+    /// Of preview 1.
+    pub(super) p1: p1::Sockets,
 }
 
 /// What a guest sees of a TCP socket, where that is not what the host has.
@@ -119,7 +122,14 @@ impl Udp {
 
 impl GuestNet {
     pub fn new(shared: Arc<ContainerNet>, warn: Warn) -> Self {
-        Self { shared, warn, tcp: HashMap::new(), udp: HashMap::new(), streams: HashMap::new() }
+        Self {
+            shared,
+            warn,
+            tcp: HashMap::new(),
+            udp: HashMap::new(),
+            streams: HashMap::new(),
+            p1: p1::Sockets::default(),
+        }
     }
 
     pub(super) fn denied(&self, denied: &Denied) {

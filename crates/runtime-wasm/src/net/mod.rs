@@ -13,6 +13,7 @@ mod block;
 mod container;
 mod lookup;
 pub mod names;
+pub mod p1;
 pub mod pod;
 pub mod policy;
 mod sockets;

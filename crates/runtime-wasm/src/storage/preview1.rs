@@ -94,15 +94,32 @@ async fn made(caller: &mut Caller<'_, Host>, result: i32) -> wasmtime::Result<i3
     Ok(result)
 }
 
+pub async fn fd_write(
+    mut caller: &mut Caller<'_, Host>,
+    fd: i32,
+    iovs: i32,
+    count: i32,
+    told: i32,
+) -> wasmtime::Result<i32> {
+    let result = {
+        enter!(caller, memory, host);
+        wasi::fd_write(&mut host.wasi, &mut memory, fd, iovs, count, told).await?
+    };
+    written(caller, fd, result, told).await
+}
+
+pub async fn fd_close(mut caller: &mut Caller<'_, Host>, fd: i32) -> wasmtime::Result<i32> {
+    enter!(caller, memory, host);
+    let result = wasi::fd_close(&mut host.wasi, &mut memory, fd).await?;
+    if result == SUCCESS {
+        host.holdings.opened.close();
+    }
+    Ok(result)
+}
+
 fn writes(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.func_wrap_async(MODULE, "fd_write", |mut caller: Caller<'_, Host>, (fd, iovs, count, told)| {
-        Box::new(async move {
-            let result = {
-                enter!(caller, memory, host);
-                wasi::fd_write(&mut host.wasi, &mut memory, fd, iovs, count, told).await?
-            };
-            written(&mut caller, fd, result, told).await
-        })
+        Box::new(async move { fd_write(&mut caller, fd, iovs, count, told).await })
     })?;
     linker.func_wrap_async(
         MODULE,
@@ -188,14 +205,7 @@ fn opens(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         },
     )?;
     linker.func_wrap_async(MODULE, "fd_close", |mut caller: Caller<'_, Host>, (fd,): (i32,)| {
-        Box::new(async move {
-            enter!(caller, memory, host);
-            let result = wasi::fd_close(&mut host.wasi, &mut memory, fd).await?;
-            if result == SUCCESS {
-                host.holdings.opened.close();
-            }
-            Ok(result)
-        })
+        Box::new(async move { fd_close(&mut caller, fd).await })
     })?;
     linker.func_wrap_async(MODULE, "fd_renumber", |mut caller: Caller<'_, Host>, (from, to): (i32, i32)| {
         Box::new(async move {

@@ -17,9 +17,12 @@ fn main() -> io::Result<()> {
     let requests = std::env::var("REQUESTS").ok().and_then(|n| n.parse().ok()).unwrap_or(u64::MAX);
     for _ in 0..requests {
         let (mut stream, _) = listener.accept()?;
+        // Who sends nothing gets nothing.
         let mut first = String::new();
         let mut request = BufReader::new(&stream);
-        request.read_line(&mut first)?;
+        if request.read_line(&mut first)? == 0 {
+            continue;
+        }
         let mut line = String::new();
         while request.read_line(&mut line)? > 2 {
             line.clear();
