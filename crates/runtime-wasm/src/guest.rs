@@ -10,6 +10,7 @@ use crate::{
     deterministic::Clock,
     exec::Stdio,
     files::Preopen,
+    http,
     limits::{Budget, Limits, OutOfMemory, Usage},
     messages,
     net::{ContainerNet, GuestNet, PodSockets, p1::Listening},
@@ -21,7 +22,7 @@ use crate::{
 };
 
 /// Files, streams, timers and the like that a guest may hold at once.
-const RESOURCES_MAX: usize = 1024;
+pub const RESOURCES_MAX: usize = 1024;
 
 /// Random bytes that one call of WASI 0.2 may ask for; one that asks for more traps.
 const RANDOM_BYTES_MAX: u64 = 1 << 20;
@@ -33,7 +34,8 @@ const CALL_BYTES_MAX: usize = 64 << 20;
 /// What the host keeps per guest. Preview 1 and 0.2 share it.
 pub struct Host {
     pub wasi: WasiP1Ctx,
-    limits: Limits,
+    pub limits: Limits,
+    pub http: http::State,
     net: Option<GuestNet>,
     pub extras: Extras,
     pub holdings: Holdings,
@@ -54,7 +56,7 @@ impl Host {
 
     /// Of a program that is in no pod.
     pub fn alone(wasi: WasiP1Ctx, limits: Limits) -> Self {
-        Self { wasi, limits, net: None, extras: Extras::default(), holdings: Holdings::none() }
+        Self { wasi, limits, http: http::State::default(), net: None, extras: Extras::default(), holdings: Holdings::none() }
     }
 
     /// The memory that it asked for and did not get.
@@ -103,21 +105,32 @@ pub struct Launch {
     /// What a preview 1 program accepts on.
     pub listening: Option<Listening>,
     pub warn: Warn,
+    /// Of a program that serves requests.
+    pub seat: Option<http::Seat>,
 }
 
 /// Runs it to its end.
-pub async fn run(launch: Launch) -> Exit {
+pub async fn run(mut launch: Launch) -> Exit {
     let program = launch.program.clone();
+    if let Ok(Runnable::Server(server)) = &program.runnable {
+        return match launch.seat.take() {
+            Some(seat) => http::serve(server.clone(), launch, seat).await,
+            None => start_error("it is an HTTP server: there is no command in it to run".to_owned()),
+        };
+    }
     let entry = launch.entry.clone();
     let (usage, setup) = (launch.usage.clone(), launch.setup.clone());
-    let mut store = match store(launch) {
+    let listening = launch.listening.take();
+    let mut store = match store(&launch, listening, &launch.yielded) {
         Ok(store) => store,
         Err(message) => return start_error(message),
     };
+    drop(launch);
     let result = match &program.runnable {
         Ok(Runnable::Module(instance)) => run_module(&mut store, instance, entry.as_deref()).await,
         Ok(Runnable::Command(command)) => run_command(&mut store, command).await,
         Ok(Runnable::Command3(command)) => wasi3::run(&mut store, command).await,
+        Ok(Runnable::Server(_)) => return start_error("an HTTP server is not run but served".to_owned()),
         Err(message) => return start_error(message.clone()),
     };
     match result {
@@ -133,18 +146,23 @@ pub async fn run(launch: Launch) -> Exit {
     }
 }
 
-fn start_error(message: String) -> Exit {
+pub fn start_error(message: String) -> Exit {
     Exit { code: 128, reason: "StartError", message }
 }
 
-fn store(launch: Launch) -> Result<Store<Host>, String> {
+/// A store with the container's view of the world, in which an instance can be made. `yielded` is set at each end of an epoch.
+pub fn store(
+    launch: &Launch,
+    listening: Option<Listening>,
+    yielded: &Arc<AtomicBool>,
+) -> Result<Store<Host>, String> {
     let mut wasi = WasiCtxBuilder::new();
-    launch.stdio.give(&mut wasi, &launch.yielded);
+    launch.stdio.give(&mut wasi, yielded);
     wasi.args(&launch.args).envs(&launch.env);
     if let Some(directory) = &launch.working_dir {
         wasi.initial_cwd(directory);
     }
-    if let Some(listening) = &launch.listening {
+    if let Some(listening) = &listening {
         listening.give(&mut wasi)?;
     }
     for preopen in launch.preopens.iter() {
@@ -157,13 +175,13 @@ fn store(launch: Launch) -> Result<Store<Host>, String> {
         .socket_addr_check(move |address, used| Box::pin(std::future::ready(pod.permits(address, used))));
     let extras = launch.setup.extras(&mut wasi);
     wasi.max_random_size(RANDOM_BYTES_MAX);
-    let limits = Limits::new(launch.memory_bytes_max, launch.usage, launch.budget);
+    let limits = Limits::new(launch.memory_bytes_max, launch.usage.clone(), launch.budget.clone());
     let mut wasi = wasi.build_p1();
     wasi.ctx().table.set_max_capacity(RESOURCES_MAX);
-    let net = Some(GuestNet::new(launch.net, launch.warn).with(launch.listening));
-    let holdings = Holdings::new(launch.storage, launch.yielded.clone());
-    let host = Host { wasi, limits, net, extras, holdings };
-    let mut store = store_of(&launch.setup.machine.engine, host, launch.yielded);
+    let net = Some(GuestNet::new(launch.net.clone(), launch.warn.clone()).with(listening));
+    let holdings = Holdings::new(launch.storage.clone(), yielded.clone());
+    let host = Host { wasi, limits, http: http::State::default(), net, extras, holdings };
+    let mut store = store_of(&launch.setup.machine.engine, host, yielded.clone());
     let call_bytes = usize::try_from(launch.memory_bytes_max).unwrap_or(usize::MAX);
     store.set_hostcall_fuel(call_bytes.clamp(CALL_BYTES_MIN, CALL_BYTES_MAX));
     Ok(store)
@@ -208,7 +226,7 @@ async fn run_command(
 }
 
 /// How an error that ended a guest is told: its own exit, out of memory, or a fault as 128 + signal.
-fn exit_of(error: &wasmtime::Error, refused: Option<&OutOfMemory>, usage: &Usage) -> Exit {
+pub fn exit_of(error: &wasmtime::Error, refused: Option<&OutOfMemory>, usage: &Usage) -> Exit {
     if let Some(I32Exit(code)) = error.downcast_ref() {
         return Exit::from_code(*code);
     }

@@ -27,7 +27,7 @@ use tokio::{
 use crate::{engine::Ticker, limits::Usage, log::Log};
 
 /// Epochs that a guest may compute through without a pause before it moves.
-const PROMPT_SLICES_MAX: u32 = 2;
+pub const PROMPT_SLICES_MAX: u32 = 2;
 /// The priority of the batch lane's threads.
 const BATCH_NICE: i32 = 10;
 /// What a CPU-limited guest may save up, in time of its limit: as the usual cgroup period.
@@ -159,7 +159,7 @@ pub struct Metered {
 }
 
 impl Metered {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Exit> {
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Exit> {
         if let Some(kill) = &mut self.kill
             && let Poll::Ready(killed) = Pin::new(kill).poll(context)
         {
@@ -218,6 +218,11 @@ impl Bucket {
 
     fn capacity(&self) -> i64 {
         i64::try_from(BUCKET_PERIOD.as_nanos() as u64 * self.millis_per_second / 1000).unwrap_or(i64::MAX)
+    }
+
+    /// How long to wait before more may be used.
+    pub fn debt(&mut self) -> Option<Duration> {
+        self.charge(0)
     }
 
     /// Pays; how long to pause when that is more than there was.

@@ -4,7 +4,8 @@
 //! from a pool (`engine`) on threads apart from the control plane (`lanes`), with its files (`files`), its streams
 //! going to its log (`stdio`, `log`), its memory bounded (`limits`), and its end told as Kubernetes tells it (`guest`).
 //!
-//! A guest cannot catch signals: asked to stop, it ends at once with 143 (128 + SIGTERM); with no grace, 137.
+//! A guest cannot catch signals: asked to stop, it ends at once with 143 (128 + SIGTERM); with no grace, 137. A server
+//! (`http`) finishes its requests and ends with 0.
 
 mod artefact;
 mod compile;
@@ -19,6 +20,7 @@ mod first_start;
 #[doc(hidden)]
 pub mod fuzzing;
 mod guest;
+mod http;
 mod images;
 mod lanes;
 mod layout;

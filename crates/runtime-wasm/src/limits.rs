@@ -100,6 +100,10 @@ fn machine_memory_bytes() -> Option<u64> {
 pub enum OutOfMemory {
     #[error("out of memory: the limit of {limit} bytes is reached; {used} bytes were in use and {more} more asked for")]
     Container { limit: u64, used: u64, more: u64 },
+    #[error(
+        "out of memory: the limit of {limit} bytes per instance is reached; {used} bytes were in use and {more} more asked for"
+    )]
+    Instance { limit: u64, used: u64, more: u64 },
     #[error("out of memory: all containers of the node together use its {limit} bytes; this one used {used}")]
     Node { limit: u64, used: u64 },
 }
@@ -109,6 +113,8 @@ pub struct Limits {
     usage: Arc<Usage>,
     budget: Arc<Budget>,
     max: u64,
+    /// Of this store alone, if it has one of its own.
+    instance_max: Option<u64>,
     /// By this process.
     used: u64,
     /// Said to the guest's end, too: an allocation of garbage-collected memory hides why it failed.
@@ -117,7 +123,12 @@ pub struct Limits {
 
 impl Limits {
     pub fn new(max: u64, usage: Arc<Usage>, budget: Arc<Budget>) -> Self {
-        Self { usage, budget, max, used: 0, refused: None }
+        Self { usage, budget, max, instance_max: None, used: 0, refused: None }
+    }
+
+    /// Bounds this store alone, too.
+    pub fn set_instance_max(&mut self, max: Option<u64>) {
+        self.instance_max = max;
     }
 
     fn refuse(&mut self, reason: OutOfMemory) -> wasmtime::Error {
@@ -126,6 +137,11 @@ impl Limits {
     }
 
     fn grow(&mut self, bytes: u64) -> wasmtime::Result<()> {
+        if let Some(limit) = self.instance_max
+            && self.used.saturating_add(bytes) > limit
+        {
+            return Err(self.refuse(OutOfMemory::Instance { limit, used: self.used, more: bytes }));
+        }
         if let Err(used) = self.usage.take(bytes, self.max) {
             return Err(self.refuse(OutOfMemory::Container { limit: self.max, used, more: bytes }));
         }

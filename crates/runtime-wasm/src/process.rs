@@ -13,6 +13,7 @@ use tokio::sync::{SetOnce, oneshot};
 use crate::{
     exec::{Hub, Processes, Stdio},
     files::Preopen,
+    http,
     images::RunConfig,
     lanes::SharedBucket,
     limits::Usage,
@@ -52,6 +53,8 @@ pub struct Process {
     pub net: Arc<ContainerNet>,
     pub log: Mutex<Option<Log>>,
     pub kill: Mutex<Option<oneshot::Sender<Exit>>>,
+    /// Of an HTTP server.
+    pub server: Option<http::Control>,
 }
 
 /// One process to be started: the main one, or another.

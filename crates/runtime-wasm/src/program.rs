@@ -7,6 +7,7 @@ use wasmtime::{
     component::{self, Component},
 };
 use wasmtime_wasi::p2::bindings::CommandPre;
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::{
     deterministic,
@@ -38,6 +39,8 @@ pub enum Runnable {
     Command(CommandPre<Host>),
     /// Of WASI 0.3.
     Command3(component::InstancePre<Host>),
+    /// Answers requests, by default each with an instance of its own.
+    Server(ProxyPre<Host>),
 }
 
 pub struct Program {
@@ -62,6 +65,7 @@ impl Machine {
         storage::preview2::add_to_linker(&mut components)?;
         net::add_to_linker(&mut components)?;
         stores::add_to_linker(&mut components)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut components)?;
         if wasi_0_3 {
             wasi3::add_to_linker(&mut components)?;
         }
@@ -99,17 +103,17 @@ impl Machine {
         let ty = component.component_type();
         let opens_files = ty.imports(&self.engine).any(|(name, _)| name.starts_with("wasi:filesystem/"));
         let exports = |prefix: &str| ty.exports(&self.engine).any(|(name, _)| name.starts_with(prefix));
-        let runnable = if exports("wasi:cli/run@0.2.") {
-            self.components
-                .instantiate_pre(component)
-                .and_then(CommandPre::new)
-                .map(Runnable::Command)
-                .map_err(|error| messages::imports::of_component(&self.components, component, &error))
+        let unsatisfied = |error| messages::imports::of_component(&self.components, component, &error);
+        // One that has both is a server that can also be run: as a container, it serves.
+        let runnable = if exports("wasi:http/incoming-handler@0.2.") {
+            let linked = self.components.instantiate_pre(component).and_then(ProxyPre::new);
+            linked.map(Runnable::Server).map_err(unsatisfied)
+        } else if exports("wasi:cli/run@0.2.") {
+            let linked = self.components.instantiate_pre(component).and_then(CommandPre::new);
+            linked.map(Runnable::Command).map_err(|error| unsatisfied(error))
         } else if self.wasi_0_3 && exports(wasi3::RUN) {
             let linked = self.components.instantiate_pre(component).map(Runnable::Command3);
-            linked.map_err(|error| messages::imports::of_component(&self.components, component, &error))
-        } else if exports("wasi:http/") {
-            Err("it is an HTTP server (it exports wasi:http/incoming-handler), which is not yet supported".to_owned())
+            linked.map_err(|error| unsatisfied(error))
         } else {
             Err(messages::exports::of_component(component))
         };
@@ -128,6 +132,8 @@ impl Program {
                     Some(name) => Err(format!("it is a component: only wasi:cli/run can be called, not {name:?}")),
                 };
             }
+            // Its label may name a function, as a module's does; it has one entry.
+            Ok(Runnable::Server(_)) => return Ok(()),
             Ok(Runnable::Module(instance)) => instance.module(),
         };
         let name = entry.unwrap_or(ENTRY_DEFAULT);

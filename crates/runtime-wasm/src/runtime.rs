@@ -29,6 +29,7 @@ use crate::{
     exec::{Hub, Output, Processes, Stdio},
     files, first_start,
     guest::{self, Launch},
+    http::{self, Seat},
     images::{self, Content, Images, RunConfig},
     lanes::{Bucket, Lanes, Metered},
     layout,
@@ -304,6 +305,21 @@ impl Shared {
         }
     }
 
+    /// Asks it to end: at once, but a server may finish its requests within the grace.
+    async fn stop(&self, container: &Container<Process>, grace: Duration) {
+        let server = container.extra.server.as_ref().filter(|_| container.state() == ContainerState::Running);
+        if let Some(server) = server.filter(|_| !grace.is_zero()) {
+            server.drain.cancel();
+            if tokio::time::timeout(grace, container.wait_exited()).await.is_ok() {
+                return;
+            }
+            self.end(container, Exit::killed());
+        } else {
+            self.end(container, if grace.is_zero() { Exit::killed() } else { Exit::terminated() });
+        }
+        container.wait_exited().await;
+    }
+
     /// After the main process is gone: what was exec'd ends, then the container.
     fn finish(self: Arc<Self>, container: Arc<Container<Process>>, exit: Exit) {
         if container.extra.processes.close() {
@@ -397,9 +413,10 @@ impl Shared {
         let yielded = Arc::new(AtomicBool::new(false));
         let usage = run.usage.clone();
         let bucket = container.extra.bucket.clone();
+        let (seat, kill) = Self::seat(container, started, run.main, kill);
         Metered {
-            guest: Box::pin(self.clone().guest(container.clone(), run, yielded.clone())),
-            kill: Some(kill),
+            guest: Box::pin(self.clone().guest(container.clone(), run, yielded.clone(), seat)),
+            kill: kill,
             yielded,
             usage,
             ticker: started.ticker.clone(),
@@ -408,6 +425,23 @@ impl Shared {
             slices: 0,
             pause: None,
         }
+    }
+
+    /// A server's place, and the means to kill a process: a server's requests end before it does, so it has them itself.
+    fn seat(
+        container: &Container<Process>,
+        started: &Started,
+        main: bool,
+        kill: oneshot::Receiver<Exit>,
+    ) -> (Option<Seat>, Option<oneshot::Receiver<Exit>>) {
+        let process = &container.extra;
+        let control = process.server.as_ref().filter(|_| main);
+        let (Some(control), Some(log)) = (control.cloned(), process.log.lock().clone()) else {
+            return (None, Some(kill));
+        };
+        let net = process.net.pod.clone();
+        let (lanes, ticker, bucket) = (started.lanes.clone(), started.ticker.clone(), process.bucket.clone());
+        (Some(Seat { control, net, lanes, ticker, bucket, log, kill }), None)
     }
 
     /// created → running, once, with its log there and the means to end it.
@@ -433,7 +467,13 @@ impl Shared {
         Listening::open(&process.net.pod, &container.config.ports, placeholder).await.map(Some)
     }
 
-    async fn guest(self: Arc<Self>, container: Arc<Container<Process>>, run: Run, yielded: Arc<AtomicBool>) -> Exit {
+    async fn guest(
+        self: Arc<Self>,
+        container: Arc<Container<Process>>,
+        run: Run,
+        yielded: Arc<AtomicBool>,
+        seat: Option<Seat>,
+    ) -> Exit {
         let process = &container.extra;
         let config = &container.config;
         let preopens = if run.main { lay_out(&container) } else { Ok(process.preopens.wait().await.clone()) };
@@ -465,6 +505,7 @@ impl Shared {
             net: process.net.clone(),
             listening,
             warn: self.warn(&container),
+            seat,
         };
         let run = std::panic::AssertUnwindSafe(guest::run(launch)).catch_unwind();
         run.await.unwrap_or_else(|_| Exit {
@@ -572,13 +613,18 @@ impl Runtime for WasmRuntime {
         program.check(entry.as_deref()).map_err(invalid)?;
         files::check(&config.mounts).map_err(invalid)?;
         let RunConfig { working_dir, .. } = &image.run;
+        let mut env = process::environment(&config, &pod, &image.run);
+        let server = http::Control::of(&program, &config, &pod, &env).map_err(invalid)?;
+        if server.is_some() {
+            env.retain(|(name, _)| !http::for_host(name));
+        }
         let usage = Arc::new(Usage::default());
         let root = shared.containers_directory().join(unique());
         let process = Process {
             setup,
             program,
             entry,
-            env: process::environment(&config, &pod, &image.run),
+            env,
             args,
             working_dir: config.working_dir.clone().or_else(|| working_dir.clone()),
             storage: shared.storages.container(&Arc::from(sandbox), &pod, &config, root.clone()),
@@ -592,6 +638,7 @@ impl Runtime for WasmRuntime {
             net: ContainerNet::new(shared.net(sandbox)?),
             log: Mutex::default(),
             kill: Mutex::default(),
+            server,
         };
         let first = config.attempt == 0 && shared.ledger.containers(Some(sandbox)).is_empty();
         let container = shared.ledger.create(sandbox, config, process)?;
@@ -609,9 +656,7 @@ impl Runtime for WasmRuntime {
 
     async fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
         let Some(container) = self.shared.ledger.get(id) else { return Ok(()) };
-        let exit = if grace.is_zero() { Exit::killed() } else { Exit::terminated() };
-        self.shared.end(&container, exit);
-        container.wait_exited().await;
+        self.shared.stop(&container, grace).await;
         Ok(())
     }
 
@@ -718,13 +763,7 @@ impl Runtime for WasmRuntime {
     async fn shutdown(&self, grace: Duration) {
         self.shared.closed.store(true, Ordering::SeqCst);
         let containers = self.shared.ledger.containers(None);
-        let exit = if grace.is_zero() { Exit::killed() } else { Exit::terminated() };
-        for container in &containers {
-            self.shared.end(container, exit.clone());
-        }
-        for container in &containers {
-            container.wait_exited().await;
-        }
+        futures::future::join_all(containers.iter().map(|container| self.shared.stop(container, grace))).await;
     }
 }
 

@@ -174,8 +174,7 @@ async fn a_limit_of_processor_time_holds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_never_start_is_refused_when_it_is_created() {
     let node = Node::new().await;
-    let http = include_str!("../../../wasm-examples/wat/http-handler.wat");
-    let rows: [(&str, &[&str], &str); 8] = [
+    let rows: [(&str, &[&str], &str); 7] = [
         ("(module (import \"env\" \"magic\" (func)) (func (export \"_start\")))", &[], "\"env\" \"magic\""),
         (
             "(module (import \"wasi_snapshot_preview1\" \"fd_write\" (func)) (func (export \"_start\")))",
@@ -186,7 +185,6 @@ async fn what_can_never_start_is_refused_when_it_is_created() {
         ("(module (func (export \"_start\")))", &["x#missing"], "exports no function \"missing\""),
         ("(module (func (export \"_start\") (param i32)))", &[], "takes parameters"),
         ("(component)", &[], "it exports nothing; this node runs those that export wasi:cli/run@0.2"),
-        (http, &[], "HTTP server"),
         ("(component (import \"acme:db/store@1.0.0\" (instance (export \"get\" (func)))) (core module $m (func (export \"r\") (result i32) (i32.const 0)))
             (core instance $i (instantiate $m)) (func $r (result (result)) (canon lift (core func $i \"r\")))
             (instance $e (export \"run\" (func $r))) (export \"wasi:cli/run@0.2.0\" (instance $e)))", &[], "acme:db/store"),

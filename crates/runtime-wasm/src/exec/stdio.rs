@@ -50,18 +50,19 @@ pub enum Output {
 
 impl Stdio {
     /// Gives them to a guest. `yielded` is said when a turn is given up, as an epoch's end says it.
-    pub fn give(self, wasi: &mut WasiCtxBuilder, yielded: &Arc<AtomicBool>) {
+    pub fn give(&self, wasi: &mut WasiCtxBuilder, yielded: &Arc<AtomicBool>) {
         let tty = self.tty;
-        if let Some(pipe) = self.stdin {
+        if let Some(pipe) = self.stdin.clone() {
             wasi.stdin(GuestInput { pipe, tty });
         }
-        match self.output {
+        match &self.output {
             Output::Log { log, attached } => {
                 let stream = |stream| LogStdio::new(log.clone(), stream, yielded.clone(), attached.clone());
                 wasi.stdout(stream(Stream::Stdout)).stderr(stream(Stream::Stderr));
             }
             Output::Pipes { stdout, stderr } => {
-                let stream = |pipe| GuestOutput { pipe, tty, yielded: yielded.clone(), turn_bytes: 0 };
+                let stream =
+                    |pipe: &Pipe| GuestOutput { pipe: pipe.clone(), tty, yielded: yielded.clone(), turn_bytes: 0 };
                 wasi.stdout(stream(stdout)).stderr(stream(stderr));
             }
         }

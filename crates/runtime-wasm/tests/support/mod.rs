@@ -101,6 +101,10 @@ impl Run<'_> {
         self.node.runtime.container_status(&self.id).await.unwrap().exit.unwrap()
     }
 
+    pub async fn exit_reason(&self) -> &'static str {
+        self.node.runtime.container_status(&self.id).await.unwrap().exit.unwrap().reason
+    }
+
     /// The text of the log's records.
     pub fn log(&self) -> Vec<String> {
         let text = std::fs::read_to_string(&self.log).unwrap();

@@ -1,0 +1,245 @@
+//! One request: a place, an instance, an answer.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{Arc, atomic::AtomicBool},
+    task::Poll,
+};
+
+use futures::FutureExt as _;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use hyper::body::Incoming;
+use skiff_runtime::Exit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use wasmtime::{PoolConcurrencyLimitError, Store, component::Resource};
+use wasmtime_wasi::{I32Exit, WasiView as _};
+use wasmtime_wasi_http::{
+    WasiHttpView as _,
+    p2::{
+        bindings::{
+            Proxy,
+            http::types::{ErrorCode, Scheme},
+        },
+        body::HyperOutgoingBody,
+        types::{HostIncomingRequest, HostResponseOutparam},
+    },
+};
+
+use super::{
+    body::{Body, text},
+    call::{Call, Fault, Held, Outcome},
+    connection::Busy,
+    server::Server,
+};
+use crate::{
+    guest::{self, Host, RESOURCES_MAX},
+    lanes::Metered,
+};
+
+type Answer = Result<Response<HyperOutgoingBody>, ErrorCode>;
+
+pub async fn answer(
+    server: Arc<Server>,
+    busy: Busy,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    if let Err(status) = name_host(&mut request, &server.address) {
+        return Ok(text(status));
+    }
+    let Some(place) = server.place().await else { return Ok(text(StatusCode::SERVICE_UNAVAILABLE)) };
+    server.await_processor().await;
+    let head_only = request.method() == Method::HEAD;
+    let (sender, mut receiver) = oneshot::channel();
+    let call = match begin(&server, &busy, request, sender, place) {
+        Ok(call) => call,
+        Err(status) => return Ok(text(status)),
+    };
+    let answer = std::future::poll_fn(|context| {
+        call.poll(context);
+        match Pin::new(&mut receiver).poll(context) {
+            Poll::Ready(answer) => Poll::Ready(answer.ok()),
+            // A warm instance may keep what it should have answered with.
+            Poll::Pending if call.ended() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    });
+    Ok(match answer.await {
+        // Nothing of it has been sent yet.
+        Some(Ok(_)) if call.ended() && call.failed() => text(StatusCode::INTERNAL_SERVER_ERROR),
+        Some(Ok(response)) => {
+            call.answered();
+            response.map(|body| Body::of(call, body, busy, head_only))
+        }
+        Some(Err(code)) => text(status_of(&code)),
+        None => text(match call.fault() {
+            Some(Fault::NoRoom | Fault::Closed) => StatusCode::SERVICE_UNAVAILABLE,
+            Some(Fault::TimedOut) => StatusCode::GATEWAY_TIMEOUT,
+            Some(Fault::Failed) | None => StatusCode::INTERNAL_SERVER_ERROR,
+        }),
+    })
+}
+
+/// A request without a host is for this one, if it is old enough not to know better.
+fn name_host(request: &mut Request<Incoming>, address: &HeaderValue) -> Result<(), StatusCode> {
+    if request.uri().authority().is_some() {
+        return Ok(());
+    }
+    match request.headers().get(header::HOST) {
+        Some(host) if host.to_str().is_ok() => Ok(()),
+        Some(_) => Err(StatusCode::BAD_REQUEST),
+        None if request.version() <= Version::HTTP_10 => {
+            request.headers_mut().insert(header::HOST, address.clone());
+            Ok(())
+        }
+        None => Err(StatusCode::BAD_REQUEST),
+    }
+}
+
+/// An instance, or what one will be made in.
+pub struct Instance {
+    pub store: Store<Host>,
+    pub proxy: Option<Proxy>,
+    pub yielded: Arc<AtomicBool>,
+    /// Requests that it has answered.
+    pub served: u32,
+}
+
+impl Instance {
+    pub fn new(server: &Server) -> Result<Self, String> {
+        let yielded = Arc::new(AtomicBool::new(false));
+        let mut store = guest::store(&server.launch, None, &yielded)?;
+        store.data_mut().limits.set_instance_max(server.setting.instance_memory_bytes_max);
+        Ok(Self { store, proxy: None, yielded, served: 0 })
+    }
+}
+
+fn begin(
+    server: &Arc<Server>,
+    busy: &Busy,
+    request: Request<Incoming>,
+    sender: oneshot::Sender<Answer>,
+    place: OwnedSemaphorePermit,
+) -> Result<Held, StatusCode> {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let mut instance = match server.warm() {
+        Some(instance) => instance,
+        None => Instance::new(server).map_err(|error| {
+            tracing::warn!(error, "no store for a request");
+            StatusCode::SERVICE_UNAVAILABLE
+        })?,
+    };
+    let (request, out) = hand_over(&mut instance.store, request, sender).map_err(|error| {
+        tracing::debug!(error = %error, "request not understood");
+        StatusCode::BAD_REQUEST
+    })?;
+    let outcome = Outcome::default();
+    let yielded = instance.yielded.clone();
+    let run = std::panic::AssertUnwindSafe(run(server.clone(), instance, request, out, place, outcome.clone()));
+    let guard = outcome.clone();
+    let guest = run.catch_unwind().map(move |ended| {
+        ended.unwrap_or_else(|_| {
+            guard.set(Fault::Failed);
+            guest::start_error("the host failed while it ran this request; its log tells more".to_owned())
+        })
+    });
+    let guest = Metered {
+        guest: Box::pin(guest),
+        kill: None,
+        yielded,
+        usage: server.launch.usage.clone(),
+        ticker: server.ticker.clone(),
+        log: Some(server.log.clone()),
+        bucket: server.bucket.clone(),
+        slices: 0,
+        pause: None,
+    };
+    Ok(Held::new(Call::new(server, busy.connection(), method, uri, outcome, guest)))
+}
+
+/// Puts the request, and where to answer it, into the guest's table. What a warm instance has left there is no hindrance.
+fn hand_over(
+    store: &mut Store<Host>,
+    request: Request<Incoming>,
+    sender: oneshot::Sender<Answer>,
+) -> wasmtime::Result<(Resource<HostIncomingRequest>, Resource<HostResponseOutparam>)> {
+    let host = store.data_mut();
+    host.wasi.ctx().table.set_max_capacity(usize::MAX);
+    let request = host.http().new_incoming_request(Scheme::Http, request)?;
+    let out = host.http().new_response_outparam(sender)?;
+    host.wasi.ctx().table.set_max_capacity(RESOURCES_MAX);
+    Ok((request, out))
+}
+
+async fn run(
+    server: Arc<Server>,
+    mut instance: Instance,
+    request: Resource<HostIncomingRequest>,
+    out: Resource<HostResponseOutparam>,
+    place: OwnedSemaphorePermit,
+    outcome: Outcome,
+) -> Exit {
+    let exit = match handle(&server, &mut instance, request, out, &outcome).await {
+        Ok(()) => {
+            instance.served += 1;
+            server.keep_warm(instance);
+            Exit::from_code(0)
+        }
+        Err(error) if matches!(error.downcast_ref(), Some(I32Exit(0))) => Exit::from_code(0),
+        Err(error) => {
+            let refused = instance.store.data().limits.refused.as_ref();
+            // Before the store and its streams are gone.
+            outcome.set(Fault::Failed);
+            guest::exit_of(&error, refused, &server.launch.usage)
+        }
+    };
+    drop(place);
+    exit
+}
+
+async fn handle(
+    server: &Server,
+    instance: &mut Instance,
+    request: Resource<HostIncomingRequest>,
+    out: Resource<HostResponseOutparam>,
+    outcome: &Outcome,
+) -> wasmtime::Result<()> {
+    let store = &mut instance.store;
+    if instance.proxy.is_none() {
+        let made = server.program.instantiate_async(&mut *store).await.inspect_err(|error| {
+            if store.data().limits.refused.is_some() || error.is::<PoolConcurrencyLimitError>() {
+                outcome.set(Fault::NoRoom);
+            }
+        })?;
+        instance.proxy = Some(made);
+    }
+    let Some(proxy) = &instance.proxy else { return Err(wasmtime::Error::msg("no instance")) };
+    proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, out).await
+}
+
+/// What a guest's own error code means to the client: the codes are those of a proxy.
+fn status_of(code: &ErrorCode) -> StatusCode {
+    use ErrorCode as E;
+    match code {
+        E::HttpRequestDenied | E::DestinationIpProhibited => StatusCode::FORBIDDEN,
+        E::HttpRequestLengthRequired => StatusCode::LENGTH_REQUIRED,
+        E::HttpRequestBodySize(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        E::HttpRequestMethodInvalid => StatusCode::METHOD_NOT_ALLOWED,
+        E::HttpRequestUriInvalid => StatusCode::BAD_REQUEST,
+        E::HttpRequestUriTooLong => StatusCode::URI_TOO_LONG,
+        E::HttpRequestHeaderSectionSize(_) | E::HttpRequestHeaderSize(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        E::DnsTimeout | E::ConnectionTimeout | E::ConnectionReadTimeout | E::HttpResponseTimeout => {
+            StatusCode::GATEWAY_TIMEOUT
+        }
+        E::DnsError(_)
+        | E::DestinationNotFound
+        | E::DestinationUnavailable
+        | E::DestinationIpUnroutable
+        | E::ConnectionRefused
+        | E::ConnectionTerminated
+        | E::HttpResponseIncomplete => StatusCode::BAD_GATEWAY,
+        E::ConnectionLimitReached => StatusCode::SERVICE_UNAVAILABLE,
+        E::LoopDetected => StatusCode::LOOP_DETECTED,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}

@@ -1,0 +1,269 @@
+//! A server's life: it listens, takes connections, watches their times, and comes to an end in good order or at once.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use http::HeaderValue;
+use parking_lot::Mutex;
+use skiff_runtime::Exit;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+
+use super::{
+    Seat,
+    call::{Call, Fault},
+    connection::{self, Connection},
+    faults::Faults,
+    request::Instance,
+    setting::Setting,
+};
+use crate::{
+    engine::Ticker,
+    guest::{Host, Launch, start_error},
+    lanes::{Lanes, SharedBucket},
+    log::Log,
+};
+
+/// Connections of one server at a time; more wait to be accepted.
+const CONNECTIONS_MAX: u32 = 1024;
+/// Requests that wait for a place, and how long; what is more, or waits longer, is answered with 503.
+const WAITING_MAX: usize = 1024;
+const WAIT_MAX: Duration = Duration::from_secs(10);
+/// How exact the limits of time are, at least.
+const SWEEP: Duration = Duration::from_secs(1);
+/// How long to wait after the system had no means to accept a connection.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// An instance kept warm for the next request is given up when none has come for so long.
+const WARM_MAX: Duration = Duration::from_secs(30);
+
+pub struct Server {
+    pub program: ProxyPre<Host>,
+    pub launch: Launch,
+    pub setting: Setting,
+    pub lanes: Arc<Lanes>,
+    pub ticker: Arc<Ticker>,
+    pub bucket: Option<SharedBucket>,
+    pub log: Log,
+    /// The host of a request that names none.
+    pub address: HeaderValue,
+    /// Cancelled when the server is killed.
+    pub closed: CancellationToken,
+    /// The requests that have waited for something.
+    pub calls: Mutex<HashMap<u64, Arc<Call>>>,
+    pub connections: Mutex<HashMap<u64, Arc<Connection>>>,
+    pub faults: Faults,
+    places: Arc<Semaphore>,
+    room: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    /// The one used last is the first to be used again.
+    warm: Mutex<Vec<(Instant, Instance)>>,
+    next_id: AtomicU64,
+    begun: Instant,
+}
+
+/// Serves until it is asked to stop, or killed.
+pub async fn serve(program: ProxyPre<Host>, launch: Launch, seat: Seat) -> Exit {
+    let setting = seat.control.setting;
+    let listener = match seat.net.listen(setting.port).await {
+        Ok(listener) => listener,
+        Err(error) => return start_error(format!("failed to listen on port {}: {error}", setting.port)),
+    };
+    if let Err(error) = rustix::net::listen(&listener.socket, i32::from(setting.backlog)) {
+        tracing::debug!(error = %error, "backlog not set");
+    }
+    // An address is made of visible characters.
+    let address = HeaderValue::try_from(listener.address.to_string()).unwrap_or(HeaderValue::from_static("localhost"));
+    let server = Arc::new(Server {
+        program,
+        launch,
+        lanes: seat.lanes,
+        ticker: seat.ticker,
+        bucket: seat.bucket,
+        log: seat.log,
+        address,
+        closed: CancellationToken::new(),
+        calls: Mutex::default(),
+        connections: Mutex::default(),
+        faults: Faults::default(),
+        places: Arc::new(Semaphore::new(setting.concurrency as usize)),
+        room: Arc::new(Semaphore::new(CONNECTIONS_MAX as usize)),
+        waiting: AtomicUsize::new(0),
+        warm: Mutex::default(),
+        next_id: AtomicU64::new(0),
+        begun: Instant::now(),
+        setting,
+    });
+    let exit = tokio::select! {
+        biased;
+        exit = killed(seat.kill) => exit,
+        exit = server.live(listener, seat.control.drain) => exit,
+    };
+    server.close().await;
+    exit
+}
+
+async fn killed(kill: oneshot::Receiver<Exit>) -> Exit {
+    match kill.await {
+        Ok(exit) => exit,
+        // Nobody is left who could.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+impl Server {
+    async fn live(self: &Arc<Self>, listener: crate::net::pod::Listener, drain: CancellationToken) -> Exit {
+        let mut sweep = interval(SWEEP.min(self.setting.timeout / 4).max(Duration::from_millis(10)));
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = drain.cancelled() => break,
+                _ = sweep.tick(), if self.is_busy() => self.sweep(),
+                (stream, room) = self.accept(&listener.socket) => self.connect(stream, room),
+            }
+        }
+        drop(listener);
+        for connection in self.connections() {
+            connection.end();
+        }
+        loop {
+            tokio::select! {
+                () = self.ended() => return Exit::from_code(0),
+                _ = sweep.tick() => self.sweep(),
+            }
+        }
+    }
+
+    async fn accept(&self, listener: &TcpListener) -> (TcpStream, OwnedSemaphorePermit) {
+        // Never closed.
+        let Ok(room) = self.room.clone().acquire_owned().await else { return std::future::pending().await };
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => return (stream, room),
+                Err(error) => {
+                    tracing::debug!(error = %error, "connection of an HTTP server not accepted");
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
+                }
+            }
+        }
+    }
+
+    fn connect(self: &Arc<Self>, stream: TcpStream, room: OwnedSemaphorePermit) {
+        let connection = Connection::new(self.next_id(), self.clone());
+        self.connections.lock().insert(connection.id, connection.clone());
+        tokio::spawn(connection::run(self.clone(), connection, stream, room));
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.connections.lock().is_empty() || !self.calls.lock().is_empty() || !self.warm.lock().is_empty()
+    }
+
+    fn connections(&self) -> Vec<Arc<Connection>> {
+        self.connections.lock().values().cloned().collect()
+    }
+
+    /// Ends what is over its time.
+    fn sweep(&self) {
+        let now = Instant::now();
+        let over: Vec<_> = self.calls.lock().values().filter(|call| call.deadline <= now).cloned().collect();
+        for call in over {
+            call.end(Fault::TimedOut);
+        }
+        let now_ms = self.age_ms();
+        for connection in self.connections() {
+            connection.sweep(now_ms);
+        }
+        let cold: Vec<_> = {
+            let mut warm = self.warm.lock();
+            let count = warm.iter().take_while(|(used, _)| now.duration_since(*used) > WARM_MAX).count();
+            warm.drain(..count).collect()
+        };
+        drop(cold);
+    }
+
+    /// Once nothing is left of connections and requests.
+    async fn ended(&self) {
+        // Connections first: a request of theirs that waits for a place must not wait behind this.
+        let _connections = self.room.acquire_many(CONNECTIONS_MAX).await;
+        let _requests = self.places.acquire_many(self.setting.concurrency).await;
+    }
+
+    /// Ends everything at once, and returns when it has ended.
+    async fn close(&self) {
+        self.closed.cancel();
+        for connection in self.connections() {
+            connection.kill();
+        }
+        let calls: Vec<_> = self.calls.lock().values().cloned().collect();
+        for call in calls {
+            call.end(Fault::Closed);
+        }
+        self.ended().await;
+        self.warm.lock().clear();
+    }
+
+    pub fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub fn age_ms(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The right to run one request; none when too many wait, or it takes too long.
+    pub async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = self.places.clone().try_acquire_owned() {
+            return Some(place);
+        }
+        let waiting = Waiting(&self.waiting);
+        if waiting.0.fetch_add(1, Ordering::SeqCst) >= WAITING_MAX {
+            return None;
+        }
+        timeout(WAIT_MAX, self.places.clone().acquire_owned()).await.ok()?.ok()
+    }
+
+    /// A container that has used up its processor time begins nothing.
+    pub async fn await_processor(&self) {
+        let Some(bucket) = &self.bucket else { return };
+        loop {
+            let debt = bucket.lock().debt();
+            match debt {
+                Some(debt) => tokio::time::sleep(debt).await,
+                None => return,
+            }
+        }
+    }
+
+    pub fn warm(&self) -> Option<Instance> {
+        if self.setting.reuse == 1 {
+            return None;
+        }
+        self.warm.lock().pop().map(|(_, instance)| instance)
+    }
+
+    /// For the next request, if it may answer one more.
+    pub fn keep_warm(&self, instance: Instance) {
+        if instance.served < self.setting.reuse && !self.closed.is_cancelled() {
+            self.warm.lock().push((Instant::now(), instance));
+        }
+    }
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
