@@ -9,6 +9,7 @@ mod exec;
 mod files;
 mod guests;
 mod hostile;
+mod http;
 mod kubectl;
 mod messages;
 mod modules;

@@ -56,7 +56,14 @@ impl Host {
 
     /// Of a program that is in no pod.
     pub fn alone(wasi: WasiP1Ctx, limits: Limits) -> Self {
-        Self { wasi, limits, http: http::State::default(), net: None, extras: Extras::default(), holdings: Holdings::none() }
+        Self {
+            wasi,
+            limits,
+            http: http::State::default(),
+            net: None,
+            extras: Extras::default(),
+            holdings: Holdings::none(),
+        }
     }
 
     /// The memory that it asked for and did not get.
@@ -151,11 +158,7 @@ pub fn start_error(message: String) -> Exit {
 }
 
 /// A store with the container's view of the world, in which an instance can be made. `yielded` is set at each end of an epoch.
-pub fn store(
-    launch: &Launch,
-    listening: Option<Listening>,
-    yielded: &Arc<AtomicBool>,
-) -> Result<Store<Host>, String> {
+pub fn store(launch: &Launch, listening: Option<Listening>, yielded: &Arc<AtomicBool>) -> Result<Store<Host>, String> {
     let mut wasi = WasiCtxBuilder::new();
     launch.stdio.give(&mut wasi, yielded);
     wasi.args(&launch.args).envs(&launch.env);
@@ -178,9 +181,10 @@ pub fn store(
     let limits = Limits::new(launch.memory_bytes_max, launch.usage.clone(), launch.budget.clone());
     let mut wasi = wasi.build_p1();
     wasi.ctx().table.set_max_capacity(RESOURCES_MAX);
+    let outgoing = http::Outgoing { net: launch.net.clone(), warn: launch.warn.clone() };
     let net = Some(GuestNet::new(launch.net.clone(), launch.warn.clone()).with(listening));
     let holdings = Holdings::new(launch.storage.clone(), yielded.clone());
-    let host = Host { wasi, limits, http: http::State::default(), net, extras, holdings };
+    let host = Host { wasi, limits, http: http::State::new(outgoing), net, extras, holdings };
     let mut store = store_of(&launch.setup.machine.engine, host, yielded.clone());
     let call_bytes = usize::try_from(launch.memory_bytes_max).unwrap_or(usize::MAX);
     store.set_hostcall_fuel(call_bytes.clamp(CALL_BYTES_MIN, CALL_BYTES_MAX));

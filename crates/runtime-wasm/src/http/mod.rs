@@ -16,10 +16,12 @@ mod body;
 mod call;
 mod connection;
 mod faults;
+mod outgoing;
 mod request;
 mod server;
 mod setting;
 mod state;
+mod tls;
 
 use std::sync::Arc;
 
@@ -27,6 +29,7 @@ use skiff_runtime::{ContainerConfig, Exit, SandboxConfig};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+pub use outgoing::Outgoing;
 pub use server::serve;
 pub use setting::for_host;
 pub use state::State;

@@ -1,14 +1,18 @@
 //! What the host keeps of HTTP for one store.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    io,
+    sync::{Arc, LazyLock},
+};
 
 use http::HeaderName;
 use wasmtime_wasi::WasiView as _;
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView,
-    WasiHttpHooks, WasiHttpView,
+    WasiHttpHooks, WasiHttpView, p2::bindings::http::types::ErrorCode,
 };
 
+use super::outgoing::{Outgoing, Sent};
 use crate::guest::Host;
 
 /// What a guest may hand over in one write of a body, and so what the host buffers of it (twice): 64 KiB.
@@ -20,6 +24,12 @@ pub struct State {
     hooks: Hooks,
 }
 
+impl State {
+    pub fn new(outgoing: Outgoing) -> Self {
+        Self { context: WasiHttpCtx::default(), hooks: Hooks { outgoing: Some(outgoing) } }
+    }
+}
+
 impl WasiHttpView for Host {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         let State { context, hooks } = &mut self.http;
@@ -28,9 +38,10 @@ impl WasiHttpView for Host {
 }
 
 #[derive(Default)]
-struct Hooks;
-
-type Sent = Result<(http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
+struct Hooks {
+    /// Without one nothing is sent.
+    outgoing: Option<Outgoing>,
+}
 
 impl WasiHttpHooks for Hooks {
     fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
@@ -49,10 +60,34 @@ impl WasiHttpHooks for Hooks {
 
     fn send_request(
         &mut self,
-        _: http::Request<WasiBody>,
-        _: Option<RequestOptions>,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ) -> Box<dyn Future<Output = Sent> + Send> {
-        Box::new(async { Err(Error::HttpRequestDenied) })
+    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
+        let outgoing = self.outgoing.clone();
+        Box::new(async move {
+            match outgoing {
+                Some(outgoing) => outgoing.send(request, options).await,
+                None => Err(Error::HttpRequestDenied),
+            }
+        })
+    }
+
+    // The guest is told of these, and whoever reads the node's log need not be.
+
+    fn p2_error_from_hyper(&mut self, error: &hyper::Error) -> ErrorCode {
+        match error {
+            error if error.is_timeout() => ErrorCode::HttpResponseTimeout,
+            error if error.is_incomplete_message() || error.is_canceled() => ErrorCode::ConnectionTerminated,
+            _ => ErrorCode::HttpProtocolError,
+        }
+    }
+
+    fn p2_error_from_connect(&mut self, _: &io::Error) -> ErrorCode {
+        ErrorCode::DestinationUnavailable
+    }
+
+    fn p2_error_from_tls(&mut self, _: &io::Error) -> ErrorCode {
+        ErrorCode::TlsProtocolError
     }
 }

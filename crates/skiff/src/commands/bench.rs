@@ -5,11 +5,13 @@
 
 mod api;
 mod cluster;
+mod http;
 mod jobs;
+mod load;
 mod pods;
 mod report;
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Namespace;
@@ -70,6 +72,14 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 200)]
     parallelism: i32,
 
+    /// Seconds of each of the five rounds of HTTP requests
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
+    http_seconds: f64,
+
+    /// Compare HTTP with `serve` of this wasmtime [default: the one on PATH, if any]
+    #[arg(long, value_name = "FILE")]
+    wasmtime: Option<PathBuf>,
+
     /// Give up a single wait after this long (`90s`, `10m`)
     #[arg(long, default_value = "5m", value_parser = duration::parse)]
     timeout: Duration,
@@ -87,6 +97,8 @@ pub enum Part {
     Pods,
     /// Pods per second of a Job
     Jobs,
+    /// Requests per second of an HTTP handler; on the node itself only
+    Http,
 }
 
 impl Args {
@@ -103,6 +115,7 @@ impl Args {
         for (flag, value) in at_least_one {
             ensure!(value > 0, "{flag} must be at least 1");
         }
+        ensure!((0.1..=600.0).contains(&self.http_seconds), "--http-seconds must be from 0.1 to 600");
         ensure!(self.completions > 0 && self.parallelism > 0, "--completions and --parallelism must be at least 1");
         Ok(())
     }
@@ -166,6 +179,11 @@ async fn measure(args: &Args, cluster: &Cluster, progress: &Progress, report: &m
         if args.measures(Part::Jobs) {
             jobs::measure(&bench, &images, report).await?;
         }
+    }
+    // The pods of a cluster elsewhere cannot be reached: asked for by name, that is told.
+    if args.only.contains(&Part::Http) || (args.measures(Part::Http) && cluster.is_own()) {
+        bench.await_service_account().await?;
+        http::measure(&bench, report).await?;
     }
     // Last: its thousands of objects would be in the way of the others.
     if args.measures(Part::Api) {
