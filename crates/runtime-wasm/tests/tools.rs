@@ -211,6 +211,19 @@ async fn archives_go_in_and_come_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_archive_counts_against_the_disk() {
+    let node = Node::new().await;
+    let limit = |config: &mut ContainerConfig| config.resources.ephemeral_bytes_max = Some(1 << 20);
+    let large = "x".repeat(300_000);
+    let archive = archive(&["a", "b", "c", "d", "e"].map(|name| (name, tar::EntryType::Regular, large.as_str())));
+    let mut run = sleeper(&node, limit).await;
+    let attached = exec(&run, &["tar", "xf", "-", "-C", "/"], ALL).await;
+    assert_ne!(talk(attached, &archive).await.2, 0);
+    let exit = run.exit().await;
+    assert_eq!((exit.code, exit.reason), (137, skiff_runtime::EVICTED), "{exit:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_program_without_files_gets_some_by_tar() {
     let node = Node::new().await;
     node.load("localhost/sleep", include_bytes!("../../../wasm-examples/wat/sleep.wat")).await.unwrap();

@@ -227,7 +227,7 @@ impl Pipe {
         Poll::Ready(state.take(into))
     }
 
-    fn poll_put(&self, context: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    pub fn poll_put(&self, context: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut state = self.0.lock();
         if state.broken || state.ended {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));

@@ -183,9 +183,7 @@ impl OutputStream for GuestOutput {
 
 impl AsyncWrite for GuestOutput {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.pipe.poll_writable(context));
-        let count = bytes.len().min(self.pipe.room()?);
-        Poll::Ready(self.pipe.put(&bytes[..count]).map(|()| count))
+        self.pipe.poll_put(context, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

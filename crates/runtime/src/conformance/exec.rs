@@ -108,6 +108,25 @@ pub async fn who_is_not_read_waits(h: &Harness) {
     assert_eq!(container.output(&["quit", "0"]).await.expect("runs").code, 0, "others still run");
 }
 
+pub async fn stdin_that_never_ends_is_held_back(h: &Harness) {
+    let Some(container) = sleeper(h).await else { return };
+    let Attached { stdin, exit, .. } = container.exec(&["sleep"]).await.expect("runs");
+    let mut stdin = stdin.expect("it was asked for");
+    let endless = async {
+        let mut sent = 0_u64;
+        while let Ok(count) = stdin.write(&[0; 4096]).await {
+            sent += count as u64;
+        }
+        sent
+    };
+    tokio::pin!(endless);
+    assert!(tokio::time::timeout(Duration::from_millis(200), &mut endless).await.is_err(), "nobody reads it");
+    h.runtime.stop_container(&container.id, LIMIT).await.expect("stopped");
+    let sent = eventually("the end of the writing", endless).await;
+    assert!(sent < 16 << 20, "{sent} bytes were kept for a process that does not read");
+    assert_eq!(eventually("its end", exit).await.expect("told").code, 137);
+}
+
 pub async fn what_is_dropped_is_killed(h: &Harness) {
     if !h.runtime.capabilities().stats {
         return;

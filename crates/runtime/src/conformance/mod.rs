@@ -187,6 +187,7 @@ macro_rules! runtime_conformance {
             stdin_arrives_and_ends,
             files_and_variables_are_the_containers,
             who_is_not_read_waits,
+            stdin_that_never_ends_is_held_back,
             what_is_dropped_is_killed,
             it_ends_with_its_container,
             it_needs_a_running_container,

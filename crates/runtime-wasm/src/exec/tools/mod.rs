@@ -6,6 +6,7 @@
 //! A tool runs on a thread of its own, which waits when its client does not read: [`TOOLS_MAX`] bounds how many do. It
 //! counts as a process of its container, and ends with it.
 
+mod disk;
 mod files;
 mod processes;
 mod streams;
@@ -27,6 +28,7 @@ use skiff_runtime::{Attached, Error, Exit, Result, StreamsWanted, ledger::Contai
 use tokio::sync::oneshot;
 
 use self::{
+    disk::Disk,
     streams::{In, Out},
     view::View,
 };
@@ -143,6 +145,7 @@ struct Job {
     container: Arc<Container<Process>>,
     entry: Arc<Entry>,
     view: View,
+    disk: Disk,
     input: In,
     out: Out,
     err: Out,
@@ -279,6 +282,7 @@ pub async fn exec(container: Arc<Container<Process>>, tool: Tool, wanted: Stream
     let cancel = Arc::new(Cancel::default());
     let mut job = Job {
         view: View::new(&process.root, &container.config.mounts, process.working_dir.as_deref()),
+        disk: Disk::new(process.storage.clone()),
         container: container.clone(),
         entry: entry.clone(),
         input: In::new(pipes.stdin.clone()),

@@ -12,7 +12,7 @@ use std::{
 
 use tar::{EntryType, Header};
 
-use super::Job;
+use super::{Job, disk::Counted};
 
 const BLOCK: usize = 512;
 /// A name, or what else comes before a member (pax headers).
@@ -98,11 +98,13 @@ fn write_member(job: &mut Job, directory: &str, member: &Member) -> io::Result<O
         return Ok(Some(io::Error::other("Member name contains '..'")));
     }
     let path = Path::new(directory).join(member.path.strip_prefix("/").unwrap_or(&member.path));
+    // Whoever is over the limit writes no more: the container has been ended.
+    job.disk.make(path.components().count())?;
     let made = match member.kind {
         EntryType::Directory => job.view.make_directory(&path),
         EntryType::Symlink => job.view.make_link(&path, &member.target),
         EntryType::Regular | EntryType::Continuous => match job.view.create(&path, member.mode) {
-            Ok(file) => return copy(&mut job.input, file, member.size),
+            Ok(file) => return copy(&mut job.input, Counted { file, disk: &job.disk }, member.size),
             Err(error) => Err(error),
         },
         _ => Err(io::Error::other("it is a kind of file that a container does not have")),
@@ -111,7 +113,7 @@ fn write_member(job: &mut Job, directory: &str, member: &Member) -> io::Result<O
     Ok(made.err())
 }
 
-fn copy(input: &mut impl Read, mut file: std::fs::File, size: u64) -> io::Result<Option<io::Error>> {
+fn copy(input: &mut impl Read, mut file: impl io::Write, size: u64) -> io::Result<Option<io::Error>> {
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut left = size;
     while left > 0 {
