@@ -23,7 +23,6 @@ pub mod expand;
 pub mod fields;
 mod heartbeat;
 mod hooks;
-mod image_gc;
 mod images;
 pub mod logs;
 mod machine;

@@ -14,7 +14,6 @@ use crate::{
     guest::Host,
     messages, net,
     options::{Features, Variant},
-    programs::Code,
     storage, stores, wasi3,
 };
 
@@ -51,13 +50,6 @@ pub struct Program {
     pub opens_files: bool,
     /// Whether it is a preview 1 program that accepts on sockets that the host hands it.
     pub accepts: bool,
-    code_bytes: usize,
-}
-
-impl Code for Program {
-    fn code_bytes(&self) -> usize {
-        self.code_bytes
-    }
 }
 
 impl Machine {
@@ -104,8 +96,7 @@ impl Machine {
             Some(message) => Err(message),
             None => linker.instantiate_pre(module).map(Runnable::Module).map_err(|error| format!("{error:#}")),
         };
-        let image = module.image_range();
-        Program { runnable, opens_files, accepts, code_bytes: image.end.addr() - image.start.addr() }
+        Program { runnable, opens_files, accepts }
     }
 
     pub fn link_component(&self, component: &Component) -> Program {
@@ -126,8 +117,7 @@ impl Machine {
         } else {
             Err(messages::exports::of_component(component))
         };
-        let image = component.image_range();
-        Program { runnable, opens_files, accepts: false, code_bytes: image.end.addr() - image.start.addr() }
+        Program { runnable, opens_files, accepts: false }
     }
 }
 

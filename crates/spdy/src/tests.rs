@@ -27,7 +27,7 @@ impl Client {
         frame.put_u32(0);
         frame.put_u16(0);
         frame.put_slice(&block);
-        self.io.write_all(&frame).await.unwrap();
+        let _ = self.io.write_all(&frame).await;
     }
 
     async fn data(&mut self, id: u32, flags: u8, data: &[u8]) {
@@ -35,7 +35,7 @@ impl Client {
         frame.put_u32(id);
         frame.put_u32(u32::from(flags) << 24 | u32::try_from(data.len()).unwrap());
         frame.put_slice(data);
-        self.io.write_all(&frame).await.unwrap();
+        let _ = self.io.write_all(&frame).await;
     }
 
     async fn control(&mut self, kind: u8, payload: &[u8]) {
@@ -165,4 +165,35 @@ async fn a_connection_that_is_silent_both_ways_ends() {
     assert!(driver.await.is_err());
     assert_eq!(started.elapsed().as_secs(), 20);
     drop(ours);
+}
+
+proptest::proptest! {
+    /// Frames that look like frames, in any order, and bytes that do not.
+    #[test]
+    fn no_frames_do_harm(frames in proptest::collection::vec(
+        (0u8..12, 0u8..4, 0u32..6, proptest::collection::vec(proptest::num::u8::ANY, 0..60)), 0..40)
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (mut client, mut session, driver) = start();
+            let accepting = tokio::spawn(async move { while session.accept().await.is_some() {} });
+            for (kind, flags, id, payload) in frames {
+                match kind {
+                    0 => client.data(id, flags, &payload).await,
+                    1 if flags == 0 => client.open(id, &[("streamType", "data")]).await,
+                    kind => {
+                        let payload = [&id.to_be_bytes()[..], &payload].concat();
+                        let head = [0x80, 3, 0, kind, flags, 0, 0, u8::try_from(payload.len()).unwrap()];
+                        // A connection that was ended takes no more.
+                        if client.io.write_all(&[&head[..], &payload].concat()).await.is_err() {
+                            break;
+                        }
+                    }
+                }
+            }
+            drop(client);
+            let _ = tokio::time::timeout(Duration::from_secs(10), driver).await.expect("it ends");
+            accepting.await.unwrap();
+        });
+    }
 }

@@ -99,7 +99,8 @@ fn ports(text: &str, service: Option<&Value>, pod: &Value) -> Result<(u16, u16)>
         None => remote.to_owned(),
         Some(service) => {
             let ports = service["spec"]["ports"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let of = |p: &&Value| p["name"] == remote || p["port"].to_string() == remote;
+            let number = remote.parse::<u64>().ok();
+            let of = |p: &&Value| p["name"] == remote || (number.is_some() && p["port"].as_u64() == number);
             let port = ports.iter().find(of).with_context(|| format!("the service has no port {remote}"))?;
             match &port["targetPort"] {
                 Value::String(name) => name.clone(),

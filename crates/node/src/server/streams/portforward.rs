@@ -30,6 +30,8 @@ const PROTOCOLS: Offer =
     Offer { websocket: &[TUNNEL, "v4.channel.k8s.io", "v4.base64.channel.k8s.io"], spdy: &["portforward.k8s.io"] };
 /// Ports of one plain WebSocket: channels have a byte, and its last value means something else.
 const PORTS_MAX: usize = 100;
+/// Of one whose channels are digits.
+const BASE64_PORTS_MAX: usize = 5;
 
 pub(super) async fn serve(
     State(agent): State<Arc<Agent>>,
@@ -54,6 +56,9 @@ fn answer(
     let channels = handshake.wire == Wire::WebSocket && handshake.protocol != TUNNEL;
     if channels && ports.is_empty() {
         return Err(bad("query parameter \"port\" is required".to_owned()));
+    }
+    if channels && Encoding::of(handshake.protocol) == Encoding::Base64 && ports.len() > BASE64_PORTS_MAX {
+        return Err(bad(format!("at most {BASE64_PORTS_MAX} ports can be forwarded over {}", handshake.protocol)));
     }
     let (agent, stop) = (agent.clone(), agent.stop.clone());
     let tasks = agent.tasks.clone();
