@@ -5,7 +5,7 @@ use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
 use skiff_testing::{Cluster, eventually};
 
-use crate::tool::{Done, Kubectl, finish, wat};
+use crate::tool::{Done, Kubectl, finish, wasm, wat};
 
 /// A pod `p` of the program that does what its arguments say.
 fn pod(args: &[&str], extra: Value) -> Pod {
@@ -211,5 +211,40 @@ async fn a_failed_hook_is_told() {
     pods(&cluster).delete("p", &grace).await.unwrap();
     eventually!(pods(&cluster).get_opt("p").await.unwrap().is_none());
     assert!(start.elapsed() >= std::time::Duration::from_secs(1), "{:?}", start.elapsed());
+    cluster.stop().await;
+}
+
+/// A pod of the HTTP server, with what the test adds.
+fn server(extra: Value) -> Pod {
+    let mut server = pod(&[], extra);
+    let container = &mut server.spec.as_mut().unwrap().containers[0];
+    container.args = None;
+    container.image = Some("localhost/server:latest".to_owned());
+    server
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_has_no_command_but_built_in_ones() {
+    let cluster = Cluster::start().await.unwrap();
+    let Some(k) = Kubectl::of(&cluster) else { return };
+    cluster.load("localhost/server:latest", wasm("http-hello.wasm")).await.unwrap();
+    runs(&cluster, &server(json!({}))).await;
+    let refused = k.fails(&["exec", "p", "--", "prog"], "").await;
+    assert!(refused.contains("HTTP server") && refused.contains("@ls"), "{refused}");
+    assert!(k.ok(&["exec", "p", "--", "@ps"]).await.contains("PID"));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hooks_ask_a_server() {
+    let cluster = Cluster::start().await.unwrap();
+    cluster.load("localhost/server:latest", wasm("http-hello.wasm")).await.unwrap();
+    let get = |port: u16| json!({ "httpGet": { "port": port, "path": "/" } });
+    let ports = json!([{ "containerPort": 80 }]);
+    runs(&cluster, &server(json!({ "ports": ports, "lifecycle": { "postStart": get(80), "preStop": get(81) } }))).await;
+    assert!(!said(&cluster, "FailedPostStartHook", "").await, "it was answered");
+    pods(&cluster).delete("p", &Default::default()).await.unwrap();
+    eventually!(pods(&cluster).get_opt("p").await.unwrap().is_none());
+    eventually!(said(&cluster, "FailedPreStopHook", "").await, "nothing listens there");
     cluster.stop().await;
 }

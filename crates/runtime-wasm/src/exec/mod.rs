@@ -25,6 +25,7 @@ pub use table::Processes;
 
 use crate::{
     process::{self, Process, Run},
+    program::Runnable,
     runtime::Shared,
 };
 use pipe::{Pipe, PipeReader, PipeWriter};
@@ -134,7 +135,12 @@ impl Shared {
         }
         let args = process::exec_arguments(&process.args, &request.command)?;
         let entry = process::entry(&args);
-        process.program.check(entry.as_deref()).map_err(|reason| {
+        let runs = match &process.program.runnable {
+            // It would serve once more, and not do what it is told.
+            Ok(Runnable::Server(_)) => Err("it is an HTTP server and exports no wasi:cli/run".to_owned()),
+            _ => process.program.check(entry.as_deref()),
+        };
+        runs.map_err(|reason| {
             let name = &container.config.name;
             Error::Invalid(format!(
                 "container {name:?} cannot run {:?}: {reason}; built-in commands are {}",
