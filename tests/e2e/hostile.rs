@@ -12,7 +12,9 @@ use kube::{
 use serde_json::{Value, json};
 use skiff_testing::{Cluster, eventually};
 
-use crate::tool::{root, wat};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::tool::{Kubectl, root, wat};
 
 /// Neighbours that are started beside each hostile guest.
 const NEIGHBOURS: usize = 12;
@@ -34,11 +36,12 @@ struct Row {
     /// Of the container, and of the pod's volumes.
     container: Value,
     volumes: Value,
+    annotations: Value,
     end: End,
 }
 
 fn row(program: &'static str, name: &'static str, container: Value, end: End) -> Row {
-    Row { program, name, container, volumes: json!([]), end }
+    Row { program, name, container, volumes: json!([]), annotations: json!({}), end }
 }
 
 fn limits(name: &str, value: &str) -> Value {
@@ -54,7 +57,10 @@ fn rows() -> Vec<Row> {
         End::Evicted(r#"Usage of EmptyDir volume "v" exceeds the limit "2Mi". "#),
     );
     volume.volumes = json!([{ "name": "v", "emptyDir": { "sizeLimit": "2Mi" } }]);
+    let mut late = row("infinite-loop", "wall-time", json!({}), End::Exits(137, "DeadlineExceeded", "wall time of 1s"));
+    late.annotations = json!({ "skiff.dev/wall-time": "1s" });
     vec![
+        late,
         row("memory-bomb", "memory-bomb", limits("memory", "64Mi"), End::Exits(137, "OOMKilled", "67108864")),
         row("table-bomb", "table-bomb", limits("memory", "1Mi"), End::Exits(137, "OOMKilled", "1048576")),
         row("infinite-loop", "infinite-loop", json!({}), End::Runs),
@@ -173,7 +179,9 @@ async fn every_limit_holds_and_neighbours_go_on() {
     neighbours(&pods, "nothing").await;
     for row in &rows {
         let image = format!("localhost/{}:latest", row.program);
-        pods.create(&PostParams::default(), &pod(row.name, &image, &row.container, &row.volumes)).await.unwrap();
+        let mut hostile = pod(row.name, &image, &row.container, &row.volumes);
+        hostile.metadata.annotations = serde_json::from_value(row.annotations.clone()).unwrap();
+        pods.create(&PostParams::default(), &hostile).await.unwrap();
         eventually!(phase(&pods.get(row.name).await.unwrap()) != "Pending", "{} starts", row.name);
         let slowest = neighbours(&pods, row.name).await;
         assert!(slowest < NEIGHBOUR_PATIENCE, "beside {}: {slowest:?}", row.name);
@@ -234,5 +242,35 @@ async fn a_compile_bomb_is_refused_or_compiled_beside_everything_else() {
         tokio::join!(cluster.load("localhost/dear:latest", &dear), neighbours(&pods, "compile-bomb"));
     loaded.unwrap();
     assert!(slowest < NEIGHBOUR_PATIENCE, "{slowest:?}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_input_without_end_is_read_as_it_comes() {
+    let (cluster, pods) = world(&["stdin-endless"]).await;
+    let Some(kubectl) = Kubectl::of(&cluster) else { return cluster.stop().await };
+    let stdin = json!({ "stdin": true, "resources": { "limits": { "memory": "4Mi" } } });
+    pods.create(&PostParams::default(), &pod("stdin", "localhost/stdin-endless:latest", &stdin, &json!([])))
+        .await
+        .unwrap();
+    eventually!(phase(&pods.get("stdin").await.unwrap()) == "Running");
+    let mut child = kubectl.command(&["attach", "-i", "stdin"]).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let feeder = tokio::spawn(async move {
+        let (chunk, mut fed) = (vec![b'x'; 64 << 10], 0_u64);
+        while input.write_all(&chunk).await.is_ok() {
+            fed += 64 << 10;
+        }
+        fed
+    });
+    let slowest = neighbours(&pods, "stdin-endless").await;
+    assert!(slowest < NEIGHBOUR_PATIENCE, "{slowest:?}");
+    assert_eq!(phase(&pods.get("stdin").await.unwrap()), "Running");
+    pods.delete("stdin", &DeleteParams::default()).await.unwrap();
+    eventually!(pods.get_opt("stdin").await.unwrap().is_none());
+    child.kill().await.unwrap();
+    let fed = feeder.await.unwrap();
+    println!("the guest was offered {} MiB", fed >> 20);
+    assert!(fed > 1 << 20, "it read more than buffers hold: {fed}");
     cluster.stop().await;
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -49,6 +49,9 @@ pub struct Dirs {
 impl Dirs {
     pub fn new(root: PathBuf) -> Self {
         Self { root }
+    }
+    pub fn root(&self) -> &Path {
+        &self.root
     }
     pub fn pods(&self) -> PathBuf {
         self.root.join("pods")

@@ -10,7 +10,7 @@ use skiff_reconcile::{KindRef, ObjectKey};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::warn;
 
-use crate::{agent::Agent, register};
+use crate::{agent::Agent, image_gc, register};
 
 const NAMESPACE: &str = "kube-node-lease";
 /// A node is lost when its lease is older: the kubelet's default.
@@ -63,10 +63,12 @@ pub async fn status(agent: Arc<Agent>, mut told: NodeStatus) {
     // The first tick is now, and the status has just been told.
     ticks.tick().await;
     let mut reported = Instant::now();
+    let seen: Vec<_> = agent.config.runtimes.iter().map(|_| image_gc::Seen::default()).collect();
+    let mut disk_full = false;
     loop {
         tokio::select! {
             () = agent.stop.cancelled() => return,
-            _ = ticks.tick() => {}
+            _ = ticks.tick() => image_gc::look(&agent, &seen, &mut disk_full).await,
             () = agent.status_changed.notified() => {}
         }
         let now = register::status(&agent, Some(&told)).await;

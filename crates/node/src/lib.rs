@@ -23,6 +23,7 @@ pub mod expand;
 pub mod fields;
 mod heartbeat;
 mod hooks;
+mod image_gc;
 mod images;
 pub mod logs;
 mod machine;

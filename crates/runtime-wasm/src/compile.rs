@@ -5,7 +5,6 @@
 //! owner alone. Anything that does not verify (or was made by another engine) is compiled again.
 
 use std::{
-    collections::HashMap,
     hash::{Hash, Hasher},
     io::{Read as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -15,13 +14,13 @@ use std::{
 
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::OnceCell;
 use wasmtime::{Module, component::Component};
 
 use crate::{
     compile_queue::{Queue, Urgency},
     options,
     program::{Machine, Program},
+    programs::Programs,
 };
 
 const MAGIC: &[u8; 8] = b"skiffcw1";
@@ -31,11 +30,8 @@ pub struct Compiler {
     directory: PathBuf,
     key: OnceLock<[u8; 32]>,
     queue: Queue,
-    programs: Mutex<HashMap<Key, Arc<OnceCell<Arc<Program>>>>>,
+    programs: Mutex<Programs<Program>>,
 }
-
-/// A module's digest, and the machine that it is compiled for.
-type Key = (String, u64);
 
 /// Why there is no program.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -84,11 +80,14 @@ impl Compiler {
         urgency: Urgency,
         read: impl FnOnce() -> std::io::Result<Vec<u8>> + Send + 'static,
     ) -> Result<Arc<Program>, Failure> {
-        let cell = self.programs.lock().entry((digest.to_owned(), machine.id)).or_default().clone();
+        let cell = self.programs.lock().cell((digest.to_owned(), machine.id));
         if let Some(program) = cell.get() {
             return Ok(program.clone());
         }
-        cell.get_or_try_init(|| self.make(machine.clone(), digest.to_owned(), urgency, read)).await.cloned()
+        let made = cell.get_or_try_init(|| self.make(machine.clone(), digest.to_owned(), urgency, read)).await.cloned();
+        drop(cell);
+        self.programs.lock().trim();
+        made
     }
 
     async fn make(
@@ -117,7 +116,7 @@ impl Compiler {
     /// Forgets the program of a removed image; running containers keep theirs.
     pub fn forget(&self, digest: &str) {
         // Its snapshots are named after it.
-        self.programs.lock().retain(|(other, _), _| !other.starts_with(digest));
+        self.programs.lock().retain(|(other, _)| !other.starts_with(digest));
         let prefix = digest.trim_start_matches("sha256:");
         let Ok(entries) = std::fs::read_dir(&self.directory) else { return };
         for entry in entries.flatten() {
@@ -129,13 +128,12 @@ impl Compiler {
 
     /// Forgets the programs of a machine that goes; running containers keep theirs.
     pub fn forget_machine(&self, machine: &Machine) {
-        self.programs.lock().retain(|(_, other), _| *other != machine.id);
+        self.programs.lock().retain(|(_, other)| *other != machine.id);
     }
 
     /// Whether a start with it has nothing to compile.
     pub fn has(&self, machine: &Machine, digest: &str) -> bool {
-        let made = |cell: &Arc<OnceCell<Arc<Program>>>| cell.initialized();
-        self.programs.lock().get(&(digest.to_owned(), machine.id)).is_some_and(made)
+        self.programs.lock().get(&(digest.to_owned(), machine.id)).is_some_and(|cell| cell.initialized())
             || self.path(machine, digest).exists()
     }
 

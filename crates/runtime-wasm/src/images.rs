@@ -5,7 +5,7 @@
 //! are read. An image goes when its last name goes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     io::Write as _,
     path::{Path, PathBuf},
 };
@@ -88,6 +88,11 @@ impl Images {
     pub fn find(&self, name: &str) -> Result<Option<(String, Record)>> {
         let index = self.index.lock();
         Ok(index.find(name)?.and_then(|id| index.images.get_key_value(&id)).map(|(id, r)| (id.clone(), r.clone())))
+    }
+
+    /// The digests of the modules that images name.
+    pub fn modules(&self) -> HashSet<String> {
+        self.index.lock().images.values().map(|record| record.module.clone()).collect()
     }
 
     pub fn list(&self) -> Vec<Image> {

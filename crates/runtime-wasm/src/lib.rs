@@ -32,6 +32,7 @@ mod net;
 mod options;
 mod process;
 mod program;
+mod programs;
 mod registry;
 mod runtime;
 mod signatures;
@@ -39,12 +40,15 @@ mod snapshot;
 mod stdio;
 mod storage;
 mod stores;
+mod sweep;
+mod wall;
 mod wasi3;
 
 pub use config::{
     CODE_BYTES_MAX, IMAGE_BYTES_MAX, INSTANCES_MAX_DEFAULT, LOCALS_IN_LOOPS_MAX, MEMORY_BYTES_DEFAULT, RegistryConfig,
     WasmConfig,
 };
+pub use log::{LOG_BYTES_BURST, LOG_BYTES_PER_SECOND};
 pub use net::{Mode as NetworkMode, Network};
 pub use runtime::WasmRuntime;
 pub use signatures::{SignaturePolicy, SignatureRule};

@@ -14,6 +14,7 @@ use crate::{
     guest::Host,
     messages, net,
     options::{Features, Variant},
+    programs::Code,
     storage, stores, wasi3,
 };
 
@@ -50,6 +51,13 @@ pub struct Program {
     pub opens_files: bool,
     /// Whether it is a preview 1 program that accepts on sockets that the host hands it.
     pub accepts: bool,
+    code_bytes: usize,
+}
+
+impl Code for Program {
+    fn code_bytes(&self) -> usize {
+        self.code_bytes
+    }
 }
 
 impl Machine {
@@ -96,7 +104,8 @@ impl Machine {
             Some(message) => Err(message),
             None => linker.instantiate_pre(module).map(Runnable::Module).map_err(|error| format!("{error:#}")),
         };
-        Program { runnable, opens_files, accepts }
+        let image = module.image_range();
+        Program { runnable, opens_files, accepts, code_bytes: image.end.addr() - image.start.addr() }
     }
 
     pub fn link_component(&self, component: &Component) -> Program {
@@ -117,7 +126,8 @@ impl Machine {
         } else {
             Err(messages::exports::of_component(component))
         };
-        Program { runnable, opens_files, accepts: false }
+        let image = component.image_range();
+        Program { runnable, opens_files, accepts: false, code_bytes: image.end.addr() - image.start.addr() }
     }
 }
 

@@ -43,6 +43,7 @@ use crate::{
     registry,
     storage::Storages,
     stores::Stores,
+    sweep, wall,
 };
 
 /// The engine says its version nowhere; a test compares this with Cargo.lock.
@@ -113,6 +114,7 @@ impl WasmRuntime {
             containers_max: Some((instances_max, limit)),
             ..Capabilities::default()
         };
+        sweep::sweep(&config.root, &capabilities.version, &images.modules());
         raise_file_limit();
         let budget = Budget::new(config.memory_bytes_total);
         let stores = Stores::new(config.root.join("keyvalue"));
@@ -488,6 +490,7 @@ impl Shared {
             Ok(listening) => listening,
             Err(message) => return Exit { code: 128, reason: "StartError", message },
         };
+        let main = run.main;
         let launch = Launch {
             setup: process.setup.clone(),
             program: process.program.clone(),
@@ -507,7 +510,9 @@ impl Shared {
             warn: self.warn(&container),
             seat,
         };
-        let run = std::panic::AssertUnwindSafe(guest::run(launch)).catch_unwind();
+        // Checked when it was created.
+        let limit = wall::limit(&config.annotations).unwrap_or_default().filter(|_| main);
+        let run = std::panic::AssertUnwindSafe(wall::within(limit, guest::run(launch))).catch_unwind();
         run.await.unwrap_or_else(|_| Exit {
             code: 128,
             reason: "StartError",
@@ -612,6 +617,7 @@ impl Runtime for WasmRuntime {
         let entry = process::entry(&args);
         program.check(entry.as_deref()).map_err(invalid)?;
         files::check(&config.mounts).map_err(invalid)?;
+        wall::limit(&config.annotations).map_err(invalid)?;
         let RunConfig { working_dir, .. } = &image.run;
         let mut env = process::environment(&config, &pod, &image.run);
         let server = http::Control::of(&program, &config, &pod, &env).map_err(invalid)?;

@@ -57,7 +57,12 @@ async fn a_fault_leaves_a_core_dump_where_it_is_asked_for() {
     assert!(exit.message.contains("innermost"), "the backtrace is told as well: {}", exit.message);
 
     let volume = tempfile::tempdir().unwrap();
-    let mount = Mount { host_path: volume.path().to_owned(), container_path: "/data".to_owned(), read_only: false };
+    let mount = Mount {
+        host_path: volume.path().to_owned(),
+        container_path: "/data".to_owned(),
+        read_only: false,
+        volume: None,
+    };
     let (exit, _) = node
         .run(TRAP, |config| {
             config.mounts.push(mount);

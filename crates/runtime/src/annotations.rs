@@ -33,6 +33,9 @@ pub fn sources(annotations: Option<&BTreeMap<String, String>>) -> (Vec<String>, 
     (of("configmap/"), of("secret/"))
 }
 
+/// Real time that each container of the pod may run for: `500ms`, `30s`, `5m`, `2h`.
+pub const WALL_TIME: &str = "skiff.dev/wall-time";
+
 /// Whether the pod wants nothing in its environment but what is declared.
 pub fn declared_environment_only(annotations: Option<&BTreeMap<String, String>>) -> bool {
     let Some(all) = annotations else { return false };
