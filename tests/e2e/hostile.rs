@@ -14,7 +14,7 @@ use skiff_testing::{Cluster, eventually};
 
 use tokio::io::AsyncWriteExt as _;
 
-use crate::tool::{Kubectl, root, wat};
+use crate::tool::{Kubectl, root, wasm, wat};
 
 /// Neighbours that are started beside each hostile guest.
 const NEIGHBOURS: usize = 12;
@@ -84,6 +84,14 @@ fn rows() -> Vec<Row> {
             End::Evicted(r#"Container main exceeded its local ephemeral storage limit "2Mi". "#),
         ),
         volume,
+        row("sockets", "socket-storm", json!({ "args": ["storm"] }), End::Runs),
+        row("sockets", "socket-hoard", json!({ "args": ["hoard"] }), End::Exits(0, "Completed", "")),
+        row(
+            "sockets",
+            "port-scan",
+            json!({ "args": ["scan", "127.0.0.2", "169.254.169.254"] }),
+            End::Exits(0, "Completed", ""),
+        ),
         row("path-escape", "path-escape", json!({}), End::Exits(0, "Completed", "")),
     ]
 }
@@ -165,7 +173,10 @@ async fn world(names: &[&str]) -> (Cluster, Api<Pod>) {
     let cluster = Cluster::start().await.unwrap();
     cluster.load("localhost/hello:latest", wat("hello.wat")).await.unwrap();
     for name in names {
-        let path = root().join(format!("wasm-examples/hostile/{name}.wat"));
+        let path = match *name {
+            "sockets" => wasm("sockets.wasm"),
+            name => root().join(format!("wasm-examples/hostile/{name}.wat")),
+        };
         cluster.load(&format!("localhost/{name}:latest"), path).await.unwrap();
     }
     let pods = Api::default_namespaced(cluster.client());

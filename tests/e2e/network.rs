@@ -187,3 +187,24 @@ async fn probes_go_by_the_pods_address_and_decide_what_is_available_and_what_res
     eventually!(events.list(&unhealthy).await.unwrap().items.iter().any(failed));
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preview_1_server_serves_on_its_containers_port() {
+    let cluster = cluster().await;
+    cluster.load("localhost/listener:latest", wasm("listener.wasm")).await.unwrap();
+    let pods = Api::<Pod>::default_namespaced(cluster.client());
+    let mut server = pod("server", &[], json!({}));
+    let main = &mut server.spec.as_mut().unwrap().containers[0];
+    main.image = Some("localhost/listener:latest".to_owned());
+    main.ports = serde_json::from_value(json!([{ "containerPort": 80 }])).unwrap();
+    main.readiness_probe = serde_json::from_value(json!({ "httpGet": { "port": 80 }, "periodSeconds": 1 })).unwrap();
+    pods.create(&PostParams::default(), &server).await.unwrap();
+    let ready = |pod: &Pod| {
+        let conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    };
+    eventually!(ready(&pods.get("server").await.unwrap()));
+    let at = format!("{}:80", ip(&pods.get("server").await.unwrap()).unwrap());
+    assert_eq!(client(&cluster, "client", &["get", &at, "/x"], json!({})).await, "you asked: GET /x HTTP/1.1\n");
+    cluster.stop().await;
+}

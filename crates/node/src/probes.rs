@@ -8,6 +8,8 @@ mod dial;
 mod grpc;
 mod hook;
 mod http;
+#[cfg(test)]
+mod tests_servers;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

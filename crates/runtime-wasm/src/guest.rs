@@ -21,8 +21,9 @@ use crate::{
     wasi3,
 };
 
-/// Files, streams, timers and the like that a guest may hold at once.
-pub const RESOURCES_MAX: usize = 1024;
+/// Files, streams, timers and the like that a guest may hold at once: enough for as many sockets as it may have, each with
+/// its streams and what waits for them.
+pub const RESOURCES_MAX: usize = 2048;
 
 /// Random bytes that one call of WASI 0.2 may ask for; one that asks for more traps.
 const RANDOM_BYTES_MAX: u64 = 1 << 20;

@@ -11,7 +11,7 @@ use wasmtime_wasi::sockets::SocketAddrUse;
 
 use super::{
     Network,
-    policy::{self, Denied, Mode, Why},
+    policy::{self, Denied, Mode, Policy, Why},
     table::Protocol,
 };
 
@@ -102,10 +102,12 @@ impl PodNet {
             let found = found.filter(|found| own || !found.own).ok_or(Unreachable::Refused)?;
             return Ok(Route::Pod(found.actual));
         }
-        if let Some(actual) = self.network.service(to) {
+        if protocol == Protocol::Tcp
+            && let Some(actual) = self.network.service(to)
+        {
             return Ok(Route::Outside(actual));
         }
-        let policy = self.network.policy(self.facts.mode);
+        let policy = self.policy(protocol);
         policy::egress(&policy, to.ip(), to.port()).map_err(Unreachable::Denied)?;
         Ok(Route::Outside(to))
     }
@@ -135,8 +137,16 @@ impl PodNet {
         {
             return true;
         }
+        policy::egress(&self.policy(protocol), address.ip(), address.port()).is_ok()
+    }
+
+    /// What is published is there by TCP.
+    fn policy(&self, protocol: Protocol) -> Policy {
         let policy = self.network.policy(self.facts.mode);
-        policy::egress(&policy, address.ip(), address.port()).is_ok()
+        match protocol {
+            Protocol::Tcp => policy,
+            Protocol::Udp => Policy { allowed: Arc::default(), ..policy },
+        }
     }
 
     /// Takes a port of the pod, which nothing listens on yet.

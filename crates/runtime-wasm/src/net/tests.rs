@@ -1,3 +1,5 @@
+use wasmtime_wasi::sockets::SocketAddrUse;
+
 use super::{
     pod::{Route, Unreachable},
     *,
@@ -67,6 +69,8 @@ fn the_api_server_is_reached_at_its_own_address_and_its_service() {
     let (service, actual) = ("10.96.0.1:443".parse().expect("an address"), "127.0.0.1:6443".parse().expect("one"));
     network.publish_api(service, actual);
     assert_eq!(a.route(Protocol::Tcp, service), Ok(Route::Outside(actual)));
+    assert!(matches!(a.route(Protocol::Udp, "10.96.0.1:53".parse().expect("one")), Ok(Route::Outside(_))));
+    assert!(a.permits(actual, SocketAddrUse::TcpConnect) && !a.permits(actual, SocketAddrUse::UdpSend));
     assert_eq!(a.route(Protocol::Tcp, actual), Err(Unreachable::Refused), "loopback is the pod's");
 }
 

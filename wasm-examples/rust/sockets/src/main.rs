@@ -5,6 +5,8 @@
 //! - `sockets udp-serve ADDR` / `sockets udp-send ADDR TEXT`: answers datagrams / sends one and prints the answer.
 //! - `sockets resolve NAME…`, `sockets connect ADDR…`: print an address, or that it worked, or the error, of each.
 //! - `sockets hoard`: opens sockets until it cannot, says how many.
+//! - `sockets storm`: opens, connects and drops sockets as fast as it can, for ever.
+//! - `sockets scan IP…`: tries the first 10,000 ports, says how many answered; fails if any did.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -39,8 +41,12 @@ fn main() -> io::Result<()> {
             Ok(())
         }
         ["hoard"] => hoard(),
+        ["storm"] => loop {
+            storm();
+        },
+        ["scan", ref ips @ ..] => scan(ips),
         _ => {
-            eprintln!("usage: sockets serve|get|udp-serve|udp-send|resolve|connect|hoard …");
+            eprintln!("usage: sockets serve|get|udp-serve|udp-send|resolve|connect|hoard|storm|scan …");
             std::process::exit(2)
         }
     }
@@ -117,4 +123,25 @@ fn hoard() -> io::Result<()> {
             }
         }
     }
+}
+
+/// Errors are part of it.
+fn storm() {
+    let Ok(listener) = TcpListener::bind("0.0.0.0:0") else { return };
+    let Ok(address) = listener.local_addr() else { return };
+    let held: Vec<_> = (0..100).map_while(|_| TcpStream::connect(("127.0.0.1", address.port())).ok()).collect();
+    drop(held);
+    let _ = UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.send_to(&[0; 60_000], ("127.0.0.1", address.port())));
+}
+
+/// Where servers of a machine usually are.
+const PORTS: u16 = 10_000;
+
+fn scan(ips: &[&str]) -> io::Result<()> {
+    let mut answered = 0;
+    for ip in ips {
+        answered += (1..=PORTS).filter(|port| TcpStream::connect((*ip, *port)).is_ok()).count();
+    }
+    println!("{answered} ports answered");
+    std::process::exit(i32::from(answered > 0))
 }

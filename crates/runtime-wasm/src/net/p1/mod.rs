@@ -33,7 +33,7 @@ pub use calls::add_to_linker;
 const CHUNK_BYTES_MAX: usize = 64 << 10;
 /// The first descriptor that the host hands over.
 const FD_FIRST: u32 = 3;
-/// Accepted sockets are numbered from here: wasmtime gives the lowest free number, and has no more than a thousand.
+/// Accepted sockets are numbered from here: wasmtime gives the lowest free number, and has no more than a guest may hold resources.
 const FD_ACCEPTED: u32 = 1 << 16;
 /// Ports of one container that are listened on; further ones are not.
 const LISTENERS_MAX: usize = 16;
