@@ -110,7 +110,7 @@ impl Compiler {
         }
         let _turn = self.queue.turn(bytes.len(), urgency).await?;
         let this = self.clone();
-        blocking(move || this.compile(&machine, &digest, &bytes)).await.map(Arc::new)
+        blocking(move || this.compile(&machine, &digest, &bytes, urgency)).await.map(Arc::new)
     }
 
     /// Forgets the program of a removed image; running containers keep theirs.
@@ -143,13 +143,13 @@ impl Compiler {
         let _ = std::fs::remove_file(self.path(machine, digest));
     }
 
-    fn compile(&self, machine: &Machine, digest: &str, bytes: &[u8]) -> Result<Program, Failure> {
+    fn compile(&self, machine: &Machine, digest: &str, bytes: &[u8], urgency: Urgency) -> Result<Program, Failure> {
         let started = std::time::Instant::now();
         let describe = |error: wasmtime::Error| match options::missing(bytes, machine.features) {
             Some(message) => Failure::Features(message),
             None => Failure::Other(format!("{error:#}")),
         };
-        let (program, serialized) = self.queue.threads(bytes.len())?.install(|| {
+        let (program, serialized) = self.queue.threads(bytes.len(), urgency)?.install(|| {
             if wasmparser::Parser::is_component(bytes) {
                 let component = Component::from_binary(&machine.engine, bytes).map_err(describe)?;
                 Ok::<_, Failure>((machine.link_component(&component), component.serialize()))

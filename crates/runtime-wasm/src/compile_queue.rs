@@ -1,6 +1,7 @@
 //! Who compiles when: large modules one at a time, for each takes up to 400 MiB; small ones beside them, on threads of their
 //! own that come first, so that a program of 100 KiB never waits for one of 10 MiB; and what somebody waits for
-//! before what nobody waits for. The threads are of low priority: guests and the control plane come before all of them.
+//! before what nobody waits for. Their threads are of low priority, so that guests and the control plane come first, but not so low
+//! that a busy machine starves a compile that somebody waits for.
 
 use std::sync::OnceLock;
 
@@ -11,8 +12,9 @@ use crate::lanes::lower_priority_to;
 /// From here on a module is large.
 pub const LARGE_BYTES: usize = 1 << 20;
 const SMALL_AT_ONCE: usize = 4;
-const SMALL_NICE: i32 = 10;
-const LARGE_NICE: i32 = 15;
+/// What somebody waits for gets a third of what a busy guest gets of a processor; what nobody waits for, a tenth.
+const WAITED_NICE: i32 = 5;
+const BACKGROUND_NICE: i32 = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
@@ -31,7 +33,12 @@ pub struct Queue {
 
 struct Lane {
     room: Semaphore,
-    pool: OnceLock<rayon::ThreadPool>,
+    waited: Pool,
+    background: Pool,
+}
+
+struct Pool {
+    made: OnceLock<rayon::ThreadPool>,
     name: &'static str,
     nice: i32,
 }
@@ -44,11 +51,16 @@ pub struct Turn<'a> {
 
 impl Queue {
     pub fn new(threads: usize) -> Self {
-        let lane = |room, name, nice| Lane { room: Semaphore::new(room), pool: OnceLock::new(), name, nice };
+        let pool = |name, nice| Pool { made: OnceLock::new(), name, nice };
+        let lane = |room, waited, background| Lane {
+            room: Semaphore::new(room),
+            waited: pool(waited, WAITED_NICE),
+            background: pool(background, BACKGROUND_NICE),
+        };
         Self {
             threads,
-            small: lane(SMALL_AT_ONCE, "wasm-small", SMALL_NICE),
-            large: lane(1, "wasm-large", LARGE_NICE),
+            small: lane(SMALL_AT_ONCE, "wasm-small", "wasm-small-bg"),
+            large: lane(1, "wasm-large", "wasm-large-bg"),
             background: Semaphore::new(1),
         }
     }
@@ -75,19 +87,23 @@ impl Queue {
     ///
     /// # Errors
     /// When the system gives none.
-    pub fn threads(&self, bytes: usize) -> Result<&rayon::ThreadPool, String> {
+    pub fn threads(&self, bytes: usize, urgency: Urgency) -> Result<&rayon::ThreadPool, String> {
         let lane = self.lane(bytes);
-        if let Some(pool) = lane.pool.get() {
+        let Pool { made, name, nice } = match urgency {
+            Urgency::Waited => &lane.waited,
+            Urgency::Background => &lane.background,
+        };
+        if let Some(pool) = made.get() {
             return Ok(pool);
         }
-        let (name, nice) = (lane.name, lane.nice);
+        let (name, nice) = (*name, *nice);
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(self.threads)
             .thread_name(move |index| format!("{name}-{index}"))
             .start_handler(move |_| lower_priority_to(nice))
             .build()
             .map_err(|error| format!("failed to start compile threads: {error}"))?;
-        Ok(lane.pool.get_or_init(|| pool))
+        Ok(made.get_or_init(|| pool))
     }
 }
 
@@ -121,12 +137,12 @@ mod tests {
     #[test]
     fn small_modules_have_threads_of_their_own() {
         let queue = Queue::new(1);
-        let busy = queue.threads(LARGE_BYTES).expect("made");
+        let busy = queue.threads(LARGE_BYTES, Urgency::Waited).expect("made");
         let (sender, receiver) = std::sync::mpsc::channel::<()>();
         busy.spawn(move || {
             let _ = receiver.recv();
         });
-        assert_eq!(queue.threads(0).expect("made").install(|| 1), 1);
+        assert_eq!(queue.threads(0, Urgency::Waited).expect("made").install(|| 1), 1);
         drop(sender);
     }
 }

@@ -119,10 +119,10 @@ impl Machine {
             linked.map(Runnable::Server).map_err(unsatisfied)
         } else if exports("wasi:cli/run@0.2.") {
             let linked = self.components.instantiate_pre(component).and_then(CommandPre::new);
-            linked.map(Runnable::Command).map_err(|error| unsatisfied(error))
+            linked.map(Runnable::Command).map_err(unsatisfied)
         } else if self.wasi_0_3 && exports(wasi3::RUN) {
             let linked = self.components.instantiate_pre(component).map(Runnable::Command3);
-            linked.map_err(|error| unsatisfied(error))
+            linked.map_err(unsatisfied)
         } else {
             Err(messages::exports::of_component(component))
         };

@@ -54,6 +54,9 @@ pub fn name_valid(name: &str) -> bool {
     (1..=63).contains(&name.len()) && name.chars().all(inner) && !name.starts_with('-') && !name.ends_with('-')
 }
 
+/// A key and its value, where there is one.
+pub type Entry = Option<(String, Vec<u8>)>;
+
 /// A bucket that a program has open. Everything blocks.
 #[derive(Clone)]
 pub enum Bucket {
@@ -128,7 +131,7 @@ impl Bucket {
         Ok(after)
     }
 
-    pub fn get_many(&self, keys: Vec<String>) -> Result<Vec<Option<(String, Vec<u8>)>>, Failure> {
+    pub fn get_many(&self, keys: Vec<String>) -> Result<Vec<Entry>, Failure> {
         batch(keys.len())?;
         let (mut found, mut bytes) = (Vec::with_capacity(keys.len()), 0);
         for key in keys {
