@@ -182,6 +182,12 @@ async fn probes_go_by_the_pods_address_and_decide_what_is_available_and_what_res
     let restarts =
         |pod: &Pod| pod.status.as_ref()?.container_statuses.as_ref()?.first().map(|s| (s.restart_count, s.ready));
     eventually!(restarts(&pods.get(&name).await.unwrap()) == Some((1, true)), "{name} is restarted and ready");
+    // HTTPS, to a host that is named: nobody signed its certificate for this. The API server is one.
+    let port: u16 = cluster.url().rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap();
+    let https = json!({ "scheme": "HTTPS", "host": "127.0.0.1", "port": port, "path": "/livez" });
+    let secure = json!({ "readinessProbe": { "httpGet": https, "periodSeconds": 1 } });
+    deployments.create(&PostParams::default(), &deployment("secure", 80, &secure)).await.unwrap();
+    eventually!(available(&deployments.get("secure").await.unwrap()) == 2);
     let failed =
         |e: &Event| e.message.as_deref() == Some("Liveness probe failed: HTTP probe failed with statuscode: 500");
     eventually!(events.list(&unhealthy).await.unwrap().items.iter().any(failed));
