@@ -8,6 +8,7 @@ mod cluster;
 mod http;
 mod jobs;
 mod load;
+mod parked;
 mod pods;
 mod report;
 
@@ -80,6 +81,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     wasmtime: Option<PathBuf>,
 
+    /// Pods that run and do nothing, all at once; measured only when `--only parked` asks for it
+    #[arg(long, value_name = "N", default_value_t = 9000)]
+    parked: usize,
+
     /// Give up a single wait after this long (`90s`, `10m`)
     #[arg(long, default_value = "5m", value_parser = duration::parse)]
     timeout: Duration,
@@ -99,11 +104,14 @@ pub enum Part {
     Jobs,
     /// Requests per second of an HTTP handler; on the node itself only
     Http,
+    /// Thousands of pods that run at once: memory of each, and what one more costs
+    Parked,
 }
 
 impl Args {
     fn measures(&self, part: Part) -> bool {
-        self.only.is_empty() || self.only.contains(&part)
+        // Parking thousands is more than a cluster that somebody else uses may like.
+        (self.only.is_empty() && part != Part::Parked) || self.only.contains(&part)
     }
     fn check(&self) -> Result<()> {
         let at_least_one = [
@@ -111,6 +119,7 @@ impl Args {
             ("--connections", self.connections),
             ("--pods", self.pods),
             ("--listed-pods", self.listed_pods),
+            ("--parked", self.parked),
         ];
         for (flag, value) in at_least_one {
             ensure!(value > 0, "{flag} must be at least 1");
@@ -170,7 +179,7 @@ async fn measure(args: &Args, cluster: &Cluster, progress: &Progress, report: &m
         .await
         .context("failed to make a namespace")?;
     let bench = Bench { args, cluster, client, namespace: namespace(), progress };
-    if args.measures(Part::Pods) || args.measures(Part::Jobs) {
+    if [Part::Pods, Part::Jobs, Part::Parked].into_iter().any(|part| args.measures(part)) {
         bench.await_service_account().await?;
         let images = pods::Images::prepare(&bench).await?;
         if args.measures(Part::Pods) {
@@ -178,6 +187,9 @@ async fn measure(args: &Args, cluster: &Cluster, progress: &Progress, report: &m
         }
         if args.measures(Part::Jobs) {
             jobs::measure(&bench, &images, report).await?;
+        }
+        if args.measures(Part::Parked) {
+            parked::measure(&bench, &images, report).await?;
         }
     }
     // The pods of a cluster elsewhere cannot be reached: asked for by name, that is told.

@@ -89,7 +89,7 @@ pub async fn measure(bench: &Bench<'_>, images: &Images, report: &mut Report) ->
 }
 
 /// Creates a pod, waits until a watcher sees it in the phase, and deletes it.
-async fn start(bench: &Bench<'_>, name: &str, spec: Value, phase: &str) -> Result<Duration> {
+pub async fn start(bench: &Bench<'_>, name: &str, spec: Value, phase: &str) -> Result<Duration> {
     let pods = Api::<Pod>::namespaced(bench.client.clone(), &bench.namespace);
     let pod: Pod = serde_json::from_value(json!({ "metadata": { "name": name }, "spec": spec }))?;
     // The watch is there before the pod: from "now", for this one name.
@@ -117,7 +117,7 @@ async fn start(bench: &Bench<'_>, name: &str, spec: Value, phase: &str) -> Resul
     Ok(took)
 }
 
-fn why(status: &k8s_openapi::api::core::v1::PodStatus) -> String {
+pub fn why(status: &k8s_openapi::api::core::v1::PodStatus) -> String {
     let phase = status.phase.as_deref().unwrap_or_default();
     let reason = status.reason.as_deref().or(status.message.as_deref()).unwrap_or_default();
     let ended = status.container_statuses.iter().flatten().find_map(|c| c.state.as_ref()?.terminated.as_ref());
