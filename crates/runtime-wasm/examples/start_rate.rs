@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -22,6 +22,26 @@ use skiff_runtime_wasm::{WasmConfig, WasmRuntime};
 const HELLO: &str = include_str!("../../../wasm-examples/wat/hello.wat");
 const SLEEP: &str = include_str!("../../../wasm-examples/wat/sleep.wat");
 const LOOP: &str = include_str!("../../../wasm-examples/wat/loop.wat");
+/// Its first instructions ask for the time; it prints what it got, as 16 hexadecimal digits.
+const CLOCK: &str = r#"(module
+  (import "wasi_snapshot_preview1" "clock_time_get" (func $time (param i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 64) "0123456789abcdef")
+  (func (export "_start") (local $now i64) (local $n i32)
+    (drop (call $time (i32.const 0) (i64.const 1) (i32.const 0)))
+    (local.set $now (i64.load (i32.const 0)))
+    (local.set $n (i32.const 15))
+    (loop $digit
+      (i32.store8 (i32.add (i32.const 128) (local.get $n))
+        (i32.load8_u (i32.add (i32.const 64) (i32.wrap_i64 (i64.and (local.get $now) (i64.const 15))))))
+      (local.set $now (i64.shr_u (local.get $now) (i64.const 4)))
+      (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+      (br_if $digit (i32.ge_s (local.get $n) (i32.const 0))))
+    (i32.store8 (i32.const 144) (i32.const 10))
+    (i32.store (i32.const 8) (i32.const 128))
+    (i32.store (i32.const 12) (i32.const 17))
+    (drop (call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 16)))))"#;
 const STARTS: usize = 20_000;
 const IN_FLIGHT: usize = 16;
 
@@ -47,11 +67,14 @@ async fn measure(alive: usize) {
 
     println!("bare engine, 2 threads: {:.0}/s", bare());
     let bench = Bench::new(runtime.clone(), directory.path()).await;
+    load(&runtime, "clock", CLOCK).await;
+    bench.first_instructions("start command to first instruction, alone", STARTS / 10).await;
     bench.starts("alone", 1, STARTS / 4).await;
     bench.starts("16 in flight", IN_FLIGHT, STARTS).await;
 
     let loops: Vec<_> = futures::future::join_all((0..20).map(|_| bench.start("loop"))).await;
     bench.starts("alone, beside 20 loops", 1, 500).await;
+    bench.first_instructions("start command to first instruction, beside 20 loops", STARTS / 10).await;
     for id in loops {
         let start = Instant::now();
         runtime.stop_container(&id, Duration::from_secs(5)).await.unwrap();
@@ -89,6 +112,12 @@ impl Bench {
     }
 
     async fn start(&self, image: &str) -> Arc<str> {
+        let id = self.create(image).await;
+        self.runtime.start_container(&id).await.unwrap();
+        id
+    }
+
+    async fn create(&self, image: &str) -> Arc<str> {
         let name = format!("c{}", self.next.fetch_add(1, Ordering::Relaxed));
         let config = ContainerConfig {
             image: format!("localhost/{image}:latest"),
@@ -96,9 +125,7 @@ impl Bench {
             name,
             ..ContainerConfig::default()
         };
-        let id = self.runtime.create_container(&self.sandbox, config).await.unwrap();
-        self.runtime.start_container(&id).await.unwrap();
-        id
+        self.runtime.create_container(&self.sandbox, config).await.unwrap()
     }
 
     async fn starts(self: &Arc<Self>, what: &str, in_flight: usize, count: usize) {
@@ -128,6 +155,30 @@ impl Bench {
             quantile(|t| t.1, 0.5),
             quantile(|t| t.1, 0.99),
         );
+    }
+
+    /// From the call that starts a container to the time that its guest read first.
+    async fn first_instructions(&self, what: &str, count: usize) {
+        let mut times = Vec::with_capacity(count);
+        for _ in 0..count {
+            let mut events = self.runtime.events();
+            let id = self.create("clock").await;
+            let asked = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+            self.runtime.start_container(&id).await.unwrap();
+            while let Some(event) = events.next().await {
+                match event {
+                    RuntimeEvent::Exited { container, .. } if container == id => break,
+                    _ => {}
+                }
+            }
+            let log = self.runtime.container_status(&id).await.unwrap().log_path;
+            let text = std::fs::read_to_string(log).unwrap();
+            let first = u64::from_str_radix(text.trim_end().rsplit(' ').next().unwrap(), 16).unwrap();
+            times.push(Duration::from_nanos(first).saturating_sub(asked));
+            self.runtime.remove_container(&id).await.unwrap();
+        }
+        times.sort_unstable();
+        println!("{what}: p50 {:?} p99 {:?} of {count}", times[count / 2], times[count * 99 / 100]);
     }
 
     /// One container from creation to removal: how long until it ran, and until its exit was told.
