@@ -3,7 +3,7 @@
 mod world;
 
 use k8s_openapi::api::core::v1::{PodReadinessGate, Probe};
-use skiff_lifecycle::{Outcome, ProbeKind, adopt};
+use skiff_lifecycle::{Outcome, ProbeKind, RecordState, TerminatedState, adopt};
 use world::{World, container, pod, sidecar};
 
 const UP: &str = "mount volumes\nrun sandbox 0\nensure image img for a/0\nstart a/0";
@@ -90,6 +90,23 @@ fn on_failure_restarts_what_failed_and_leaves_what_succeeded() {
     assert_eq!(w.summary(), "Running; a=Completed(0) x0; b=running x1 ready");
     w.exit("b", 0).settle();
     assert_eq!(w.summary(), "Succeeded; a=Completed(0) x0; b=Completed(0) x1");
+}
+
+#[test]
+fn a_pod_is_evicted_when_a_container_took_too_much_of_the_disk() {
+    let mut w = World::new(pod("Always", vec![], vec![container("a"), container("b")]));
+    w.settle();
+    let message = "Container a exceeded its local ephemeral storage limit \"1Mi\". ";
+    let id = w.observed.newest("a").expect("an attempt").id.clone();
+    let RecordState::Exited(exit) = w.exited(137) else { panic!("it has exited") };
+    let state =
+        RecordState::Exited(TerminatedState { reason: "Evicted".to_owned(), message: message.to_owned(), ..exit });
+    w.observed.apply(Outcome::State { id, state }, w.now);
+    assert_eq!(w.settle(), "stop b/0 within 1s\nremove sandbox 0\nunmount volumes", "and nothing is restarted");
+    let status = w.plan().status;
+    assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Failed"), Some("Evicted")));
+    assert_eq!(status.message.as_deref(), Some(message));
+    assert_eq!(w.pass(1000).settle(), "", "it stays so");
 }
 
 #[test]

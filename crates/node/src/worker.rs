@@ -6,6 +6,8 @@ use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use skiff_client::{Error as ApiError, rest::Written};
 use skiff_lifecycle::{Command, Outcome, PodObserved, VolumesState, plan};
+use skiff_reconcile::EventType;
+use skiff_runtime::EVICTED;
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
@@ -167,6 +169,10 @@ impl Worker {
             for (container, type_, reason, message) in events::of_change(&self.pod, &before, &status) {
                 self.agent().event(&self.pod, Some(&container), type_, reason, message);
             }
+        }
+        if status.reason.as_deref() == Some(EVICTED) && before.reason != status.reason {
+            let message = status.message.clone().unwrap_or_default();
+            self.agent().event(&self.pod, None, EventType::Warning, EVICTED, message);
         }
         self.observed.status = Some(status.clone());
         let pod = &self.pod;

@@ -2,7 +2,7 @@
 //!
 //! The private root is a directory of this container alone, made when it starts (only if the program can open files)
 //! and removed when it has ended. A mounted single file (a `subPath` of a ConfigMap) is put into the private root: a
-//! copy if it is read-only, a hard link otherwise. Nothing that a guest left behind is followed through symbolic links.
+//! copy if it is read-only, a hard link otherwise; or into the mounted directory that it lies in (`nested`). Nothing that a guest left behind is followed through symbolic links.
 
 use std::{
     io::Read as _,
@@ -12,6 +12,8 @@ use std::{
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use skiff_runtime::{MESSAGE_BYTES_MAX, Mount};
 use wasmtime_wasi::FsPerms;
+
+use crate::nested;
 
 pub struct Preopen {
     pub host_path: PathBuf,
@@ -28,16 +30,22 @@ pub fn check(mounts: &[Mount]) -> Result<(), String> {
         }
         let data = std::fs::metadata(&mount.host_path)
             .map_err(|error| format!("the mount at {path:?} cannot be read on the node: {error}"))?;
-        let inside = |other: &Mount| {
-            other.container_path != *path
-                && other.host_path.is_dir()
-                && Path::new(path).starts_with(&other.container_path)
-        };
-        if !data.is_dir() && mounts.iter().any(inside) {
-            return Err(format!("the file mounted at {path:?} lies within another mount, which is not supported"));
+        if let Some(outer) = around(mount, mounts).filter(|outer| !data.is_dir() && outer.read_only) {
+            let outer = &outer.container_path;
+            return Err(format!("the file mounted at {path:?} cannot be put into the read-only mount at {outer:?}"));
         }
     }
     Ok(())
+}
+
+/// The mounted directory that another mount lies in.
+fn around<'a>(mount: &Mount, mounts: &'a [Mount]) -> Option<&'a Mount> {
+    let inside = |other: &&Mount| {
+        other.container_path != mount.container_path
+            && other.host_path.is_dir()
+            && Path::new(&mount.container_path).starts_with(&other.container_path)
+    };
+    mounts.iter().filter(inside).max_by_key(|other| other.container_path.len())
 }
 
 /// Makes the private root, if there is to be one, and lists what the guest sees.
@@ -70,6 +78,12 @@ pub fn lay_out(
                 guest_path: mount.container_path.clone(),
                 perms,
             });
+            continue;
+        }
+        if let Some(outer) = around(mount, mounts) {
+            let relative = Path::new(&mount.container_path).strip_prefix(&outer.container_path);
+            let relative = relative.map_err(std::io::Error::other)?;
+            nested::place(&outer.host_path, relative, &mount.host_path, mount.read_only)?;
             continue;
         }
         let target = root.join(mount.container_path.trim_start_matches('/'));

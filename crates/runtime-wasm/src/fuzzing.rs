@@ -36,7 +36,7 @@ impl Random {
         Self(seed | 1)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -45,7 +45,7 @@ impl Random {
 
     fn below(&mut self, end: usize) -> usize {
         // Truncated to what `end` has room for.
-        (self.next() % (end.max(1) as u64)) as usize
+        (self.number() % (end.max(1) as u64)) as usize
     }
 }
 
@@ -143,7 +143,7 @@ pub fn mutate(bytes: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
         let span = random.below(64).min(bytes.len() - at);
         match random.below(9) {
             0 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
-            1 if at < bytes.len() => bytes[at] = random.next() as u8,
+            1 if at < bytes.len() => bytes[at] = random.number() as u8,
             2 => drop(bytes.splice(at..at + span.min(5), LENGTHS[random.below(LENGTHS.len())].iter().copied())),
             3 => drop(bytes.splice(at..at, WORDS[random.below(WORDS.len())].iter().copied())),
             4 => bytes.truncate(at),
@@ -161,7 +161,7 @@ pub fn mutate(bytes: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
                 drop(bytes.splice(at..at, other[from..to].iter().copied()));
             }
             _ => {
-                let words = random.next().to_le_bytes();
+                let words = random.number().to_le_bytes();
                 drop(bytes.splice(at..at + span.min(8), words));
             }
         }

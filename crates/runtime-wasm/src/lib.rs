@@ -28,6 +28,7 @@ mod limits;
 mod log;
 mod messages;
 mod module;
+mod nested;
 mod net;
 mod options;
 mod process;

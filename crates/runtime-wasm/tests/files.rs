@@ -111,6 +111,31 @@ async fn what_is_written_counts_in_both_previews() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_mounted_inside_a_mounted_directory() {
+    let node = Node::new().await;
+    node.load("localhost/files", include_bytes!("../../../wasm-examples/wat/files.wat")).await.unwrap();
+    let directory = node.directory.path().join("volume");
+    std::fs::create_dir(&directory).unwrap();
+    let file = node.directory.path().join("app.conf");
+    std::fs::write(&file, "port=80\n").unwrap();
+    let inner = || Mount { container_path: "/v/etc/app.conf".to_owned(), ..mount(&file, true) };
+    let read = |config: &mut ContainerConfig| config.args = ["read", "/v/etc/app.conf"].map(str::to_owned).to_vec();
+    let mounted = |read_only| {
+        let mounts = vec![inner(), mount(&directory, read_only)];
+        move |config: &mut ContainerConfig| {
+            config.mounts = mounts;
+            config.command = vec!["files".to_owned()];
+            read(config);
+        }
+    };
+    let mut run = node.start("localhost/files", mounted(false)).await;
+    assert_eq!(run.exit().await.code, 0);
+    assert_eq!(run.log(), ["port=80"]);
+    let refused = node.create("localhost/files", mounted(true)).await;
+    assert!(refused.is_err_and(|error| error.to_string().contains("read-only mount at \"/v\"")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_component_opens_only_so_many_files() {
     let node = Node::new().await;
     node.load("localhost/open", FILES_2).await.unwrap();

@@ -139,7 +139,7 @@ impl World {
         }
     }
 
-    fn exited(&self, code: i32) -> RecordState {
+    pub fn exited(&self, code: i32) -> RecordState {
         RecordState::Exited(TerminatedState {
             code,
             reason: if code == 0 { "Completed" } else { "Error" }.into(),

@@ -137,12 +137,17 @@ impl Storage {
 
     /// Something was written somewhere; whether a place may be full now.
     pub fn wrote(&self, bytes: u64) -> bool {
-        self.places.iter().fold(false, |over, place| place.wrote(bytes, 0) || over)
+        self.count(bytes, 0)
     }
 
     /// A file, directory or link was made somewhere.
     pub fn made(&self) -> bool {
-        self.places.iter().fold(false, |over, place| place.wrote(NAME_BYTES, 1) || over)
+        self.count(NAME_BYTES, 1)
+    }
+
+    /// At every place, however many may be full.
+    fn count(&self, bytes: u64, files: u64) -> bool {
+        self.places.iter().filter(|place| place.wrote(bytes, files)).count() > 0
     }
 
     /// Measures what may be full. If it is, the container ends.

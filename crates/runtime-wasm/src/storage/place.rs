@@ -167,7 +167,7 @@ pub fn quantity(bytes: u64) -> String {
         let mut value = bytes;
         let mut unit = "";
         for next in units {
-            if value == 0 || value % base != 0 {
+            if value == 0 || !value.is_multiple_of(base) {
                 break;
             }
             value /= base;
@@ -226,5 +226,17 @@ mod tests {
         assert!(place.wrote(2 << 20, 1));
         let told = place.settle().await.unwrap_err().to_string();
         assert_eq!(told, "Container c exceeded its local ephemeral storage limit \"1Mi\". ");
+    }
+
+    #[tokio::test]
+    async fn files_are_counted_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place::new(What::Volume("v".to_owned()), 1 << 30, 10, vec![directory.path().to_owned()]);
+        for index in 0..11 {
+            std::fs::write(directory.path().join(index.to_string()), "").unwrap();
+            assert_eq!(place.wrote(4096, 1), index == 10);
+        }
+        let told = place.settle().await.unwrap_err().to_string();
+        assert_eq!(told, "EmptyDir volume \"v\" holds more than 10 files, or nests them too deeply. ");
     }
 }
