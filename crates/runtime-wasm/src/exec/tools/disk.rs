@@ -25,7 +25,10 @@ impl Disk {
     /// # Errors
     /// When the limit is passed; the container is then ended.
     pub fn make(&self, count: usize) -> io::Result<()> {
-        let over = (0..count).fold(false, |over, _| self.storage.made() || over);
+        let mut over = false;
+        for _ in 0..count {
+            over |= self.storage.made();
+        }
         self.settle(over)
     }
 
