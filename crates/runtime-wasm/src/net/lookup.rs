@@ -39,7 +39,7 @@ impl Lookup {
         };
     }
 
-    fn next(&mut self) -> Result<Option<IpAddress>, ErrorCode> {
+    fn next_address(&mut self) -> Result<Option<IpAddress>, ErrorCode> {
         if let Self::UnderWay(answer) = self {
             let Some(answer) = answer.now_or_never() else { return Err(ErrorCode::WouldBlock) };
             self.ended(answer);
@@ -110,7 +110,7 @@ pub fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     lookup.func_wrap(
         "[method]resolve-address-stream.resolve-next-address",
         |mut store: StoreContextMut<'_, Host>, (this,): (Resource<Lookup>,)| {
-            Ok((store.data_mut().ctx().table.get_mut(&this)?.next(),))
+            Ok((store.data_mut().ctx().table.get_mut(&this)?.next_address(),))
         },
     )?;
     lookup.func_wrap(
