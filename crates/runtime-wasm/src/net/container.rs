@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -13,6 +13,7 @@ use super::{
     p1,
     pod::{Bound, PodNet},
     policy::{Denied, Mode, Why},
+    sockets::{loopback, shown},
 };
 use crate::process::Warn;
 
@@ -104,7 +105,10 @@ pub(super) struct Tcp {
 /// The same of a UDP socket.
 pub(super) struct Udp {
     pub v6: bool,
+    /// As the guest sees it now.
     pub local: Option<SocketAddr>,
+    /// The address that it asked to be bound to.
+    pub asked: IpAddr,
     pub remote: Option<SocketAddr>,
     pub bound: Option<Bound>,
     /// The host's is on every address, and reaches the outside.
@@ -116,7 +120,21 @@ pub(super) struct Udp {
 
 impl Udp {
     pub fn new(v6: bool, permit: SocketPermit) -> Self {
-        Self { v6, local: None, remote: None, bound: None, open: false, peers: HashSet::new(), _permit: permit }
+        let asked = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        Self { v6, local: None, asked, remote: None, bound: None, open: false, peers: HashSet::new(), _permit: permit }
+    }
+
+    /// Connected to a peer, or to none again. As the system does, a socket at any address takes the one that its peer
+    /// sees for as long as it has one.
+    pub fn connected(&mut self, pod: Ipv4Addr, remote: Option<SocketAddr>) {
+        self.remote = remote;
+        let Some(local) = self.local.filter(|_| self.asked.is_unspecified()) else { return };
+        let ip = match remote {
+            None => self.asked,
+            Some(to) if to.ip().is_loopback() => loopback(self.v6),
+            Some(_) => shown(self.v6, SocketAddr::new(pod.into(), 0)).ip(),
+        };
+        self.local = Some(SocketAddr::new(ip, local.port()));
     }
 }
 

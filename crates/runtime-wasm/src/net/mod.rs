@@ -23,7 +23,7 @@ mod udp;
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -48,9 +48,13 @@ const NODE_ADDRESSES_AGE_MAX: Duration = Duration::from_secs(5);
 /// File descriptors that guests' sockets leave to everything else in this process.
 const DESCRIPTORS_LEFT: u64 = 1024;
 
+/// Of the discard protocol (RFC 863).
+const DISCARD_PORT: u16 = 9;
+
 /// The addresses of this process, shared by all its nodes, and who listens on them.
 pub struct Network {
     block: Block,
+    nowhere: UdpSocket,
     table: Mutex<Table>,
     node: Mutex<(Instant, Arc<[IpAddr]>)>,
     published: Mutex<Published>,
@@ -76,8 +80,12 @@ impl Network {
         use rustix::process::{Resource, getrlimit};
         let descriptors = getrlimit(Resource::Nofile).maximum.unwrap_or(1 << 20);
         let sockets_max = (descriptors / 2).max(descriptors.saturating_sub(DESCRIPTORS_LEFT).min(128));
+        let block = Block::claim()?;
+        let nowhere = UdpSocket::bind((block.address(1), 0))?;
+        nowhere.connect((block.address(1), DISCARD_PORT))?;
         Ok(Arc::new(Self {
-            block: Block::claim()?,
+            block,
+            nowhere,
             table: Mutex::new(Table::default()),
             node: Mutex::new((Instant::now(), node_addresses())),
             published: Mutex::default(),
@@ -114,8 +122,14 @@ impl Network {
         offset.is_some_and(|offset| self.table.lock().has(offset))
     }
 
-    /// The pod's address and port that a socket of the host serves.
-    fn behind(&self, protocol: Protocol, actual: SocketAddrV4) -> Option<SocketAddrV4> {
+    /// An address that refuses every datagram, for those to a port that nobody has: its socket takes from one peer only,
+    /// which never sends.
+    fn nowhere(&self) -> io::Result<SocketAddr> {
+        self.nowhere.local_addr()
+    }
+
+    /// The pod's address and port that a socket of the host serves, and whether it is the pod's own loopback.
+    fn behind(&self, protocol: Protocol, actual: SocketAddrV4) -> Option<(SocketAddrV4, bool)> {
         self.table.lock().behind(protocol, actual)
     }
 
@@ -128,7 +142,7 @@ impl Network {
         Policy { mode, node: node.1.clone(), allowed: self.published.lock().allowed.clone() }
     }
 
-    /// Gives a pod its address, until the last of its [`PodNet`] is dropped.
+    /// Gives a pod its address, until the last holder of its place is gone.
     ///
     /// # Errors
     /// When all addresses of the block are in use.

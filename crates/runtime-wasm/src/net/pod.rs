@@ -137,6 +137,9 @@ impl PodNet {
         {
             return true;
         }
+        if protocol == Protocol::Udp && self.network.nowhere().is_ok_and(|nowhere| nowhere == address) {
+            return true;
+        }
         policy::egress(&self.policy(protocol), address.ip(), address.port()).is_ok()
     }
 

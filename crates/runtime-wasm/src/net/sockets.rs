@@ -1,7 +1,7 @@
 //! The `wasi:sockets` interfaces of WASI 0.2 as a pod's guests see them: wasmtime's own, with addresses and ports
 //! translated on the way in and out, and sockets counted.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::{
@@ -98,6 +98,11 @@ pub(super) fn one_remote(v6: bool, to: SocketAddr) -> bool {
         && !to.ip().is_unspecified()
         && to.port() != 0
         && !group
+}
+
+/// The loopback address of a family.
+pub(super) fn loopback(v6: bool) -> IpAddr {
+    if v6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() }
 }
 
 /// An IPv4 address as a socket of the given family shows it.

@@ -95,8 +95,9 @@ impl Table {
         Some(Found { actual: port.actual?, own: port.own })
     }
 
-    /// The pod's address and port that a socket of the host serves.
-    pub fn behind(&self, protocol: Protocol, actual: SocketAddrV4) -> Option<SocketAddrV4> {
-        self.actual.get(&(protocol, actual)).copied()
+    /// The pod's address and port that a socket of the host serves, and whether it is the pod's own loopback.
+    pub fn behind(&self, protocol: Protocol, actual: SocketAddrV4) -> Option<(SocketAddrV4, bool)> {
+        let guest = *self.actual.get(&(protocol, actual))?;
+        Some((guest, self.ports.get(&(protocol, guest))?.own))
     }
 }

@@ -48,6 +48,41 @@ fn bound_buffers(inner: &mut WasiSocketsCtxView<'_>, rep: u32) -> SocketResult<(
     inner.set_send_buffer_size(socket(rep), BUFFER_BYTES_DEFAULT)
 }
 
+/// What a guest may have set before its socket was bound.
+struct Options {
+    keep_alive: bool,
+    keep_alive_idle: u64,
+    keep_alive_interval: u64,
+    keep_alive_count: u32,
+    hop_limit: u8,
+    receive_buffer: u64,
+    send_buffer: u64,
+}
+
+impl Options {
+    fn of(inner: &mut WasiSocketsCtxView<'_>, rep: u32) -> SocketResult<Self> {
+        Ok(Self {
+            keep_alive: inner.keep_alive_enabled(socket(rep))?,
+            keep_alive_idle: inner.keep_alive_idle_time(socket(rep))?,
+            keep_alive_interval: inner.keep_alive_interval(socket(rep))?,
+            keep_alive_count: inner.keep_alive_count(socket(rep))?,
+            hop_limit: inner.hop_limit(socket(rep))?,
+            receive_buffer: inner.receive_buffer_size(socket(rep))?,
+            send_buffer: inner.send_buffer_size(socket(rep))?,
+        })
+    }
+
+    fn set(&self, inner: &mut WasiSocketsCtxView<'_>, rep: u32) -> SocketResult<()> {
+        inner.set_keep_alive_enabled(socket(rep), self.keep_alive)?;
+        inner.set_keep_alive_idle_time(socket(rep), self.keep_alive_idle)?;
+        inner.set_keep_alive_interval(socket(rep), self.keep_alive_interval)?;
+        inner.set_keep_alive_count(socket(rep), self.keep_alive_count)?;
+        inner.set_hop_limit(socket(rep), self.hop_limit)?;
+        inner.set_receive_buffer_size(socket(rep), self.receive_buffer)?;
+        inner.set_send_buffer_size(socket(rep), self.send_buffer)
+    }
+}
+
 fn socket(rep: u32) -> Resource<TcpSocket> {
     Resource::new_borrow(rep)
 }
@@ -69,12 +104,13 @@ impl PodSockets<'_> {
         self.net()?.tcp.get_mut(&rep).ok_or_else(|| ErrorCode::InvalidState.into())
     }
 
-    /// Puts a new socket of the host in place of one that is not connected yet.
+    /// Puts a new socket of the host in place of one that is not connected yet, with the same options.
     fn renew(&mut self, rep: u32, family: IpAddressFamily) -> SocketResult<()> {
+        let options = Options::of(&mut self.inner, rep)?;
         let fresh = tcp_create_socket::Host::create_tcp_socket(&mut self.inner, family)?;
         let fresh = self.inner.table.delete(fresh)?;
         *self.inner.table.get_mut(&socket(rep))? = fresh;
-        bound_buffers(&mut self.inner, rep)
+        options.set(&mut self.inner, rep)
     }
 
     /// Binds the host's socket to the pod's address.
@@ -121,6 +157,10 @@ impl PodSockets<'_> {
 
     fn start_connect_tcp(&mut self, rep: u32, network: Resource<Handle>, to: SocketAddr) -> SocketResult<()> {
         let pod = self.net()?.shared.pod.clone();
+        let connected = self.inner.remote_address(socket(rep)).is_ok();
+        if connected || self.inner.is_listening(socket(rep)).unwrap_or(false) {
+            return Err(ErrorCode::InvalidState.into());
+        }
         let state = self.tcp(rep)?;
         let (v6, bound) = (state.v6, state.bound.is_some());
         if !one_remote(v6, to) {

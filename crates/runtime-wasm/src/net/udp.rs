@@ -24,7 +24,7 @@ use super::{
     container::Udp,
     pod::{Bound, PodNet, Route, Unreachable},
     policy::Mode,
-    sockets::{BUFFER_BYTES_DEFAULT, BUFFER_BYTES_MAX, PodSockets, bind_to, one_remote, shown},
+    sockets::{BUFFER_BYTES_DEFAULT, BUFFER_BYTES_MAX, PodSockets, bind_to, loopback, one_remote, shown},
     table::Protocol,
 };
 
@@ -128,6 +128,7 @@ impl PodSockets<'_> {
         }
         let state = self.udp(rep)?;
         state.local = Some(SocketAddr::new(wanted.ip(), bound.address.port()));
+        state.asked = wanted.ip();
         state.bound = Some(bound);
         state.open = open;
         Ok(())
@@ -162,11 +163,15 @@ impl PodSockets<'_> {
     ) -> SocketResult<(Resource<IncomingDatagramStream>, Resource<OutgoingDatagramStream>)> {
         let actual = match remote {
             None => None,
-            // Nobody is there: told at once, as the system tells it after the first datagram.
-            Some(to) => Some(self.send_to(rep, to)?.ok_or(ErrorCode::ConnectionRefused)?),
+            // Nobody is there: the system refuses the first datagram, and tells it at the next call.
+            Some(to) => match self.send_to(rep, to)? {
+                Some(actual) => Some(actual),
+                None => Some(self.net()?.shared.pod.network().nowhere()?),
+            },
         };
         let streams = HostUdpSocket::stream(&mut self.inner, socket(rep), actual.map(Into::into)).await?;
-        self.udp(rep)?.remote = remote;
+        let pod = self.net()?.shared.pod.ip();
+        self.udp(rep)?.connected(pod, remote);
         let net = self.net()?;
         net.streams.insert(streams.0.rep(), rep);
         net.streams.insert(streams.1.rep(), rep);
@@ -244,11 +249,19 @@ impl PodSockets<'_> {
 /// The sender as the guest knows it; `None` for who may not send to it.
 fn sender(pod: &PodNet, socket: &Udp, actual: SocketAddr) -> Option<SocketAddr> {
     if let SocketAddr::V4(actual) = actual
-        && let Some(guest) = pod.network().behind(Protocol::Udp, actual)
+        && let Some((guest, own)) = pod.network().behind(Protocol::Udp, actual)
     {
+        // Within a pod who talks over loopback sees loopback.
+        let at_loopback = socket.local.is_some_and(|local| local.ip().is_loopback());
+        if *guest.ip() == pod.ip() && (own || at_loopback) {
+            return Some(SocketAddr::new(loopback(socket.v6), guest.port()));
+        }
         return Some(shown(socket.v6, guest.into()));
     }
-    (!socket.open || socket.peers.contains(&actual)).then(|| shown(socket.v6, actual))
+    // A socket at any address that is gone again: this process's own, or it would have been dropped.
+    let from =
+        if actual.ip().is_loopback() && !socket.open { loopback(socket.v6) } else { shown(socket.v6, actual).ip() };
+    (!socket.open || socket.peers.contains(&actual)).then(|| SocketAddr::new(from, actual.port()))
 }
 
 impl udp::Host for PodSockets<'_> {}
