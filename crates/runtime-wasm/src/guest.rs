@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::AtomicBool, atomic::Ordering};
 
 use skiff_runtime::{EVICTED, Exit};
-use wasmtime::{Engine, PoolConcurrencyLimitError, Store, UpdateDeadline};
+use wasmtime::{Engine, PoolConcurrencyLimitError, Store, UpdateDeadline, component::ResourceTableError};
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx, sockets::WasiSocketsView};
 
 use crate::{
@@ -40,6 +40,8 @@ pub struct Host {
     net: Option<GuestNet>,
     pub extras: Extras,
     pub holdings: Holdings,
+    /// What is opened when it asks for it.
+    pub preopens: Option<Arc<[Preopen]>>,
 }
 
 impl WasiView for Host {
@@ -64,6 +66,7 @@ impl Host {
             net: None,
             extras: Extras::default(),
             holdings: Holdings::none(),
+            preopens: None,
         }
     }
 
@@ -169,7 +172,9 @@ pub fn store(launch: &Launch, listening: Option<Listening>, yielded: &Arc<Atomic
     if let Some(listening) = &listening {
         listening.give(&mut wasi)?;
     }
-    for preopen in launch.preopens.iter() {
+    let server = matches!(launch.program.runnable, Ok(Runnable::Server(_)));
+    let preopens = server.then(|| launch.preopens.clone());
+    for preopen in launch.preopens.iter().filter(|_| !server) {
         wasi.preopened_dir(&preopen.host_path, &preopen.guest_path, preopen.perms)
             .map_err(|error| format!("failed to mount {:?}: {error}", preopen.guest_path))?;
     }
@@ -185,7 +190,7 @@ pub fn store(launch: &Launch, listening: Option<Listening>, yielded: &Arc<Atomic
     let outgoing = http::Outgoing { net: launch.net.clone(), warn: launch.warn.clone() };
     let net = Some(GuestNet::new(launch.net.clone(), launch.warn.clone()).with(listening));
     let holdings = Holdings::new(launch.storage.clone(), yielded.clone());
-    let host = Host { wasi, limits, http: http::State::new(outgoing), net, extras, holdings };
+    let host = Host { wasi, limits, http: http::State::new(outgoing), net, extras, holdings, preopens };
     let mut store = store_of(&launch.setup.machine.engine, host, yielded.clone());
     let call_bytes = usize::try_from(launch.memory_bytes_max).unwrap_or(usize::MAX);
     store.set_hostcall_fuel(call_bytes.clamp(CALL_BYTES_MIN, CALL_BYTES_MAX));
@@ -245,6 +250,10 @@ pub fn exit_of(error: &wasmtime::Error, refused: Option<&OutOfMemory>, usage: &U
     }
     if let Some(full) = error.downcast_ref::<PoolConcurrencyLimitError>() {
         return start_error(format!("the node has no room for another instance: {full}"));
+    }
+    if error.downcast_ref::<ResourceTableError>().is_some_and(|full| matches!(full, ResourceTableError::Full)) {
+        let message = format!("it holds {RESOURCES_MAX} handles (files, streams, sockets, waits), as many as it may");
+        return Exit { code: 134, reason: "Error", message };
     }
     let code = 128 + messages::traps::signal(error.downcast_ref());
     Exit { code, reason: "Error", message: messages::traps::describe(error) }

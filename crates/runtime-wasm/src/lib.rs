@@ -31,6 +31,7 @@ mod module;
 mod nested;
 mod net;
 mod options;
+mod preopens;
 mod process;
 mod program;
 mod programs;

@@ -418,7 +418,7 @@ impl Shared {
         let (seat, kill) = Self::seat(container, started, run.main, kill);
         Metered {
             guest: Box::pin(self.clone().guest(container.clone(), run, yielded.clone(), seat)),
-            kill: kill,
+            kill,
             yielded,
             usage,
             ticker: started.ticker.clone(),
@@ -657,7 +657,14 @@ impl Runtime for WasmRuntime {
     async fn start_container(&self, id: &str) -> Result<()> {
         let container = self.shared.ledger.container(id)?;
         let started = self.shared.started().await?;
-        self.shared.start(container, started)
+        self.shared.start(container.clone(), started)?;
+        if let Some(server) = &container.extra.server {
+            tokio::select! {
+                () = server.listens.cancelled() => {}
+                () = container.wait_exited() => {}
+            }
+        }
+        Ok(())
     }
 
     async fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {

@@ -47,6 +47,8 @@ use setting::{Setting, Words};
 #[derive(Clone)]
 pub struct Control {
     setting: Setting,
+    /// Cancelled when it listens: a hook or probe right after its start finds it there.
+    pub listens: CancellationToken,
     /// Cancelled when it is asked to stop.
     pub drain: CancellationToken,
 }
@@ -71,7 +73,8 @@ impl Control {
             ports: &config.ports,
             handler: &pod.runtime_handler,
         };
-        Ok(Some(Self { setting: Setting::read(&words)?, drain: CancellationToken::new() }))
+        let (listens, drain) = (CancellationToken::new(), CancellationToken::new());
+        Ok(Some(Self { setting: Setting::read(&words)?, listens, drain }))
     }
 }
 

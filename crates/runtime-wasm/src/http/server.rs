@@ -82,6 +82,7 @@ pub async fn serve(program: ProxyPre<Host>, launch: Launch, seat: Seat) -> Exit 
     if let Err(error) = rustix::net::listen(&listener.socket, i32::from(setting.backlog)) {
         tracing::debug!(error = %error, "backlog not set");
     }
+    seat.control.listens.cancel();
     // An address is made of visible characters.
     let address = HeaderValue::try_from(listener.address.to_string()).unwrap_or(HeaderValue::from_static("localhost"));
     let server = Arc::new(Server {

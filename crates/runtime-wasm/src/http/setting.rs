@@ -150,7 +150,8 @@ mod tests {
     fn the_port_is_the_variables_then_the_only_declared_one_then_the_kinds() {
         let wasmtime = (WASMTIME_ADDRESS, "0.0.0.0:3000");
         let spin = (SPIN_ADDRESS, "[::]:3001");
-        let rows: [(&[(&str, &str)], &[u16], &str, u16); 9] = [
+        type Row<'a> = (&'a [(&'a str, &'a str)], &'a [u16], &'a str, u16);
+        let rows: [Row<'_>; 9] = [
             (&[], &[], "wasm", 8080),
             (&[], &[], "wasmtime", 8080),
             (&[], &[], "wasmtime-spin-v2", 80),
@@ -174,7 +175,8 @@ mod tests {
         let setting = setting.expect("it is correct");
         assert_eq!((setting.concurrency, setting.timeout, setting.reuse), (7, Duration::from_millis(250), 1000));
         assert_eq!((setting.backlog, setting.instance_memory_bytes_max), (5, Some(1_000_000)));
-        let rows: [(&[(&str, &str)], &[(&str, &str)]); 7] = [
+        type Pairs<'a> = &'a [(&'a str, &'a str)];
+        let rows: [(Pairs<'_>, Pairs<'_>); 7] = [
             (&[(WASMTIME_ADDRESS, "8080")], &[]),
             (&[(SPIN_ADDRESS, "0.0.0.0:0")], &[]),
             (&[(WASMTIME_BACKLOGS[0], "-1")], &[]),
