@@ -87,11 +87,10 @@ async fn ten_pods_of_one_node_listen_on_port_80_and_are_reached_by_their_address
     distinct.dedup();
     assert_eq!(distinct.len(), 10);
     // From another guest, each by its address.
-    for n in 0..10 {
-        let answer =
-            client(&cluster, &format!("client-{n}"), &["get", &format!("{}:80", ips[n]), "/"], json!({})).await;
+    for (n, address) in ips.iter().enumerate() {
+        let answer = client(&cluster, &format!("client-{n}"), &["get", &format!("{address}:80"), "/"], json!({})).await;
         let from = ip(&pods.get(&format!("client-{n}")).await.unwrap()).unwrap();
-        let expected = format!("{} at {}:80 was asked by {from}:", name(n), ips[n]);
+        let expected = format!("{} at {}:80 was asked by {from}:", name(n), address);
         assert!(answer.starts_with(&expected), "{answer:?}, not {expected:?}");
     }
     // From the host, where the host has the port as well.

@@ -1,6 +1,8 @@
 //! `fuzz_loader SECONDS [SEED]`: hostile modules, image layouts and manifests for as long as asked. Writes the first input that
 //! panics or takes too long to a file and exits with 1.
 
+#![allow(clippy::print_stdout, reason = "a tool that prints")]
+
 use std::time::{Duration, Instant};
 
 use skiff_runtime_wasm::fuzzing;

@@ -14,6 +14,7 @@ use crate::{
     guest::Host,
     messages, net,
     options::{Features, Variant},
+    preopens,
     programs::Code,
     storage, stores, wasi3,
 };
@@ -71,6 +72,7 @@ impl Machine {
         let mut components = component::Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut components)?;
         storage::preview2::add_to_linker(&mut components)?;
+        preopens::add_to_linker(&mut components)?;
         net::add_to_linker(&mut components)?;
         stores::add_to_linker(&mut components)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut components)?;

@@ -1,5 +1,7 @@
 //! Files of guests, in both previews: nobody leaves the directories that it was given, and what is taken is counted.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::{

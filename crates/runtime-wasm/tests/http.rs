@@ -1,5 +1,7 @@
 //! HTTP servers of one runtime: what a request may do to its server, and what it may not.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::{

@@ -176,7 +176,8 @@ mod tests {
         };
         let ok: HeaderMap = map(&[("grpc-status", "0")]);
         let none = HeaderMap::new();
-        let rows: [(&str, HeaderMap, Option<&HeaderMap>, &[u8], Result<(), &str>); 6] = [
+        type Row<'a> = (&'a str, HeaderMap, Option<&'a HeaderMap>, &'a [u8], Result<(), &'a str>);
+        let rows: [Row<'_>; 6] = [
             ("serving", none.clone(), Some(&ok), &[0, 0, 0, 0, 2, 8, 1], Ok(())),
             (
                 "not serving",
