@@ -30,9 +30,14 @@ const AT_ONCE: usize = 8;
 const COMPONENT: [u8; 4] = [0x0d, 0, 1, 0];
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a program expects: the older form of the suite's files.
+/// What a program expects: the older form of the suite's files, or a list of operations.
 #[derive(Default, Deserialize)]
 struct Spec {
+    #[serde(default)]
+    operations: Vec<Operation>,
+    /// What it needs beyond a command: sockets, HTTP.
+    #[serde(default)]
+    proposals: Vec<String>,
     #[serde(default)]
     args: Vec<String>,
     #[serde(default)]
@@ -42,6 +47,34 @@ struct Spec {
     exit_code: i32,
     stdout: Option<String>,
     stderr: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct Operation {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    #[serde(default)]
+    exit_code: i32,
+}
+
+impl Spec {
+    /// A run and its end; none for what is talked to while it runs.
+    fn command(mut self) -> Option<Self> {
+        let talks = |operation: &Operation| !matches!(operation.kind.as_str(), "run" | "wait");
+        if !self.proposals.is_empty() || self.operations.iter().any(talks) {
+            return None;
+        }
+        for operation in std::mem::take(&mut self.operations) {
+            self.args.extend(operation.args);
+            self.env.extend(operation.env);
+            self.exit_code += operation.exit_code;
+        }
+        Some(self)
+    }
 }
 
 struct Program {
@@ -60,10 +93,13 @@ enum Root {
     Copy(PathBuf),
 }
 
-fn programs(suite: &Path) -> Vec<Program> {
+const PREVIEW_1: &str = "wasm32-wasip1";
+const WASI_0_3: &str = "wasm32-wasip3";
+
+fn programs(suite: &Path, version: &str) -> Vec<Program> {
     let mut found = Vec::new();
-    for language in ["assemblyscript", "c", "rust"] {
-        let directory = suite.join("tests").join(language).join("testsuite/wasm32-wasip1");
+    for language in if version == WASI_0_3 { &["rust"][..] } else { &["assemblyscript", "c", "rust"] } {
+        let directory = suite.join("tests").join(language).join("testsuite").join(version);
         let files = std::fs::read_dir(&directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
         for file in files {
             let module = file.unwrap().path();
@@ -74,6 +110,7 @@ fn programs(suite: &Path) -> Vec<Program> {
             let spec = std::fs::read(module.with_extension("json")).ok();
             let spec: Spec =
                 spec.map(|text| serde_json::from_slice(&text).expect("a spec of the suite")).unwrap_or_default();
+            let Some(spec) = spec.command() else { continue };
             let root = spec.root.as_ref().map_or(Root::Nothing, |root| Root::Copy(directory.join(root)));
             found.push(Program { name: format!("{language}-{stem}"), module, spec, root });
         }
@@ -198,6 +235,9 @@ fn on_path(program: &str) -> Option<PathBuf> {
 async fn as_command(wasmtime: &Path, program: &Program, roots: &Path) -> bool {
     let mut command = tokio::process::Command::new(wasmtime);
     command.arg("run");
+    if program.module.parent().is_some_and(|parent| parent.ends_with(WASI_0_3)) {
+        command.args(["-Wcomponent-model-async", "-Sp3"]);
+    }
     let component = std::fs::read(&program.module).is_ok_and(|bytes| bytes.get(4..8) == Some(&COMPONENT));
     if component {
         command.arg("-Sinherit-network,allow-ip-name-lookup,http");
@@ -219,20 +259,34 @@ async fn as_command(wasmtime: &Path, program: &Program, roots: &Path) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn programs_of_the_wasi_test_suite_pass_as_pods() {
     match std::env::var_os("SKIFF_WASI_TESTSUITE") {
-        Some(suite) => compare(programs(Path::new(&suite))).await,
+        Some(suite) => compare(Cluster::start().await.unwrap(), programs(Path::new(&suite), PREVIEW_1)).await,
         None => eprintln!("skipped: SKIFF_WASI_TESTSUITE names no checkout of the WASI test-suite"),
     }
+}
+
+/// Those that need neither sockets nor HTTP of 0.3, and that nobody talks to while they run.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_of_wasi_0_3_pass_where_the_node_offers_it() {
+    let Some(suite) = std::env::var_os("SKIFF_WASI_TESTSUITE") else {
+        eprintln!("skipped: SKIFF_WASI_TESTSUITE names no checkout of the WASI test-suite");
+        return;
+    };
+    let cluster = Cluster::with(|options| options.wasi_0_3 = true).await.unwrap();
+    let mut programs = programs(Path::new(&suite), WASI_0_3);
+    // Two that use sockets do not say so.
+    programs.retain(|program| !program.name.contains("-sockets-"));
+    compare(cluster, programs).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn command_programs_end_as_pods_as_they_end_as_commands() {
     match std::env::var_os("SKIFF_WASI_PROGRAMS") {
-        Some(directory) => compare(commands(Path::new(&directory))).await,
+        Some(directory) => compare(Cluster::start().await.unwrap(), commands(Path::new(&directory))).await,
         None => eprintln!("skipped: SKIFF_WASI_PROGRAMS names no directory of programs"),
     }
 }
 
-async fn compare(programs: Vec<Program>) {
+async fn compare(cluster: Cluster, programs: Vec<Program>) {
     let wasmtime = std::env::var_os("SKIFF_WASMTIME").map(PathBuf::from).or_else(|| on_path("wasmtime"));
     let roots = tempfile::tempdir().unwrap();
     let mut expected: BTreeSet<_> = programs.iter().map(|program| program.name.as_str()).collect();
@@ -244,7 +298,6 @@ async fn compare(programs: Vec<Program>) {
         expected = passed.filter_map(async |name| name).collect().await;
         eprintln!("{} of {} programs pass under {}", expected.len(), programs.len(), wasmtime.display());
     }
-    let cluster = Cluster::start().await.unwrap();
     for program in &programs {
         // One that is refused fails as a pod, which says why.
         let _ = cluster.load(&format!("localhost/{}:latest", program.name), &program.module).await;

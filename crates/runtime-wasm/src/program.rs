@@ -119,12 +119,13 @@ impl Machine {
         let runnable = if exports("wasi:http/incoming-handler@0.2.") {
             let linked = self.components.instantiate_pre(component).and_then(ProxyPre::new);
             linked.map(Runnable::Server).map_err(unsatisfied)
-        } else if exports("wasi:cli/run@0.2.") {
-            let linked = self.components.instantiate_pre(component).and_then(CommandPre::new);
-            linked.map(Runnable::Command).map_err(unsatisfied)
+        // Toolchains leave a 0.2 entry that does nothing beside one of 0.3.
         } else if self.wasi_0_3 && exports(wasi3::RUN) {
             let linked = self.components.instantiate_pre(component).map(Runnable::Command3);
             linked.map_err(unsatisfied)
+        } else if exports("wasi:cli/run@0.2.") {
+            let linked = self.components.instantiate_pre(component).and_then(CommandPre::new);
+            linked.map(Runnable::Command).map_err(unsatisfied)
         } else {
             Err(messages::exports::of_component(component))
         };
