@@ -54,6 +54,8 @@ async fn listening(pods: &Api<Pod>, name: &str) -> String {
         pods.logs(name, &Default::default()).await.is_ok_and(|log| log.contains("listening")),
         "{name} listens"
     );
+    // What it prints may be seen before its status is.
+    eventually!(ip(&pods.get(name).await.unwrap()).is_some(), "{name} has an address");
     ip(&pods.get(name).await.unwrap()).unwrap()
 }
 
