@@ -11,7 +11,34 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use crate::terminal;
+use crate::{session::Namespace, terminal};
+
+/// What `exec` and `attach` are told alike.
+#[derive(clap::Args)]
+pub struct TalkOptions {
+    /// A pod, or what pods belong to, as in `deploy/web`
+    #[arg(value_name = "POD|TYPE/NAME")]
+    pub target: String,
+
+    #[command(flatten)]
+    pub namespace: Namespace,
+
+    /// The container; default: the annotated one, or the first
+    #[arg(short, long, value_name = "NAME")]
+    pub container: Option<String>,
+
+    /// Pass stdin on
+    #[arg(short = 'i', long)]
+    pub stdin: bool,
+
+    /// With a terminal
+    #[arg(short = 't', long)]
+    pub tty: bool,
+
+    /// Print only what the process prints
+    #[arg(short, long)]
+    pub quiet: bool,
+}
 
 /// Of each stream, between the connection and the terminal.
 const BUFFER_BYTES: usize = 64 << 10;

@@ -9,37 +9,17 @@ use crate::{
     global::Global,
     pods,
     server::{finish, from_kube},
-    session::{Namespace, Session},
+    session::Session,
 };
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// A pod, or what pods belong to, as in `deploy/web`
-    #[arg(value_name = "POD|TYPE/NAME")]
-    target: String,
+    #[command(flatten)]
+    with: conversation::TalkOptions,
 
     /// The command and its arguments, after `--`; `@ls /`, `@cat`, `@env`, `@ps`, … are built in
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
-
-    #[command(flatten)]
-    namespace: Namespace,
-
-    /// The container; default: the annotated one, or the first
-    #[arg(short, long, value_name = "NAME")]
-    container: Option<String>,
-
-    /// Pass stdin on
-    #[arg(short = 'i', long)]
-    stdin: bool,
-
-    /// With a terminal
-    #[arg(short = 't', long)]
-    tty: bool,
-
-    /// Print only what the command prints
-    #[arg(short, long)]
-    quiet: bool,
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode> {
@@ -47,10 +27,11 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode> {
 }
 
 async fn exec(args: Args, global: &Global) -> Result<ExitCode> {
-    let session = Session::open(global, &args.namespace).await?;
-    let pod = pods::one(&session, &args.target).await?;
-    let container = pods::container(&pod, args.container.as_deref(), args.quiet)?;
-    let wanted = conversation::wanted(container, args.stdin, args.tty);
+    let with = args.with;
+    let session = Session::open(global, &with.namespace).await?;
+    let pod = pods::one(&session, &with.target).await?;
+    let container = pods::container(&pod, with.container.as_deref(), with.quiet)?;
+    let wanted = conversation::wanted(container, with.stdin, with.tty);
     let process = pods::api(&session, &pod).exec(pods::name(&pod), args.command, &wanted).await;
     conversation::hold(process.map_err(from_kube)?, wanted.tty).await
 }
