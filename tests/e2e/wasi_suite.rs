@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Spec {
     #[serde(default)]
     operations: Vec<Operation>,
-    /// What it needs beyond a command: sockets, HTTP.
+    /// What it needs beyond files and clocks: sockets, HTTP.
     #[serde(default)]
     proposals: Vec<String>,
     #[serde(default)]
@@ -65,7 +65,7 @@ impl Spec {
     /// A run and its end; none for what is talked to while it runs.
     fn command(mut self) -> Option<Self> {
         let talks = |operation: &Operation| !matches!(operation.kind.as_str(), "run" | "wait");
-        if !self.proposals.is_empty() || self.operations.iter().any(talks) {
+        if self.proposals.iter().any(|proposal| proposal == "http") || self.operations.iter().any(talks) {
             return None;
         }
         for operation in std::mem::take(&mut self.operations) {
@@ -264,7 +264,7 @@ async fn programs_of_the_wasi_test_suite_pass_as_pods() {
     }
 }
 
-/// Those that need neither sockets nor HTTP of 0.3, and that nobody talks to while they run.
+/// Those that nobody talks to while they run.
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_of_wasi_0_3_pass_where_the_node_offers_it() {
     let Some(suite) = std::env::var_os("SKIFF_WASI_TESTSUITE") else {
@@ -272,10 +272,7 @@ async fn commands_of_wasi_0_3_pass_where_the_node_offers_it() {
         return;
     };
     let cluster = Cluster::with(|options| options.wasi_0_3 = true).await.unwrap();
-    let mut programs = programs(Path::new(&suite), WASI_0_3);
-    // Two that use sockets do not say so.
-    programs.retain(|program| !program.name.contains("-sockets-"));
-    compare(cluster, programs).await;
+    compare(cluster, programs(Path::new(&suite), WASI_0_3)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

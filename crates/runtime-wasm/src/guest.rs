@@ -3,7 +3,10 @@
 use std::sync::{Arc, atomic::AtomicBool, atomic::Ordering};
 
 use skiff_runtime::{EVICTED, Exit};
-use wasmtime::{Engine, PoolConcurrencyLimitError, Store, UpdateDeadline, component::ResourceTableError};
+use wasmtime::{
+    Engine, PoolConcurrencyLimitError, Store, UpdateDeadline,
+    component::{ResourceTable, ResourceTableError},
+};
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx, sockets::WasiSocketsView};
 
 use crate::{
@@ -82,6 +85,11 @@ impl Host {
 
     pub fn net_mut(&mut self) -> Option<&mut GuestNet> {
         self.net.as_mut()
+    }
+
+    /// The table of handles, and the pod's network beside it.
+    pub fn table_and_net(&mut self) -> (&mut ResourceTable, Option<&GuestNet>) {
+        (self.wasi.ctx().table, self.net.as_ref())
     }
 
     /// What calls on sockets work with.

@@ -1,5 +1,5 @@
-//! WASI 0.3 commands, on nodes that run them: cli, clocks, filesystem and random. Sockets are those of 0.2, which know the
-//! pod's address; 0.3's own are not linked, and neither is its HTTP.
+//! WASI 0.3 commands, on nodes that run them: cli, clocks, filesystem, random, and sockets that know the pod's address. Its
+//! HTTP is not linked.
 
 use wasmtime::{
     Result, Store,
@@ -7,7 +7,7 @@ use wasmtime::{
 };
 use wasmtime_wasi::p3::{self, bindings::Command};
 
-use crate::guest::Host;
+use crate::{guest::Host, net};
 
 /// What a component exports that is such a command.
 pub const RUN: &str = "wasi:cli/run@0.3.";
@@ -16,7 +16,8 @@ pub fn add_to_linker(linker: &mut Linker<Host>) -> Result<()> {
     p3::cli::add_to_linker(linker)?;
     p3::clocks::add_to_linker(linker)?;
     p3::filesystem::add_to_linker(linker)?;
-    p3::random::add_to_linker(linker)
+    p3::random::add_to_linker(linker)?;
+    net::p3::add_to_linker(linker)
 }
 
 /// Runs it to its end; gives the exit code.

@@ -124,6 +124,19 @@ impl Udp {
         Self { v6, local: None, asked, remote: None, bound: None, open: false, peers: HashSet::new(), _permit: permit }
     }
 
+    /// Bound as it asked for, to that address of the host.
+    pub fn enter(&mut self, wanted: SocketAddr, bound: Bound, open: bool, actual: SocketAddr) {
+        // What is on every address sends to pods from the host's loopback address.
+        let reached = if open { SocketAddr::new([127, 0, 0, 1].into(), actual.port()) } else { actual };
+        if let SocketAddr::V4(reached) = reached {
+            bound.listens_at(reached);
+        }
+        self.local = Some(SocketAddr::new(wanted.ip(), bound.address.port()));
+        self.asked = wanted.ip();
+        self.bound = Some(bound);
+        self.open = open;
+    }
+
     /// Connected to a peer, or to none again. As the system does, a socket at any address takes the one that its peer
     /// sees for as long as it has one.
     pub fn connected(&mut self, pod: Ipv4Addr, remote: Option<SocketAddr>) {

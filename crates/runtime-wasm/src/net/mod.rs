@@ -14,6 +14,7 @@ mod container;
 mod lookup;
 pub mod names;
 pub mod p1;
+pub mod p3;
 pub mod pod;
 pub mod policy;
 mod sockets;

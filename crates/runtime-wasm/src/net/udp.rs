@@ -121,38 +121,18 @@ impl PodSockets<'_> {
         open: bool,
         actual: SocketAddr,
     ) -> SocketResult<()> {
-        // What is on every address sends to pods from the host's loopback address.
-        let reached = if open { SocketAddr::new([127, 0, 0, 1].into(), actual.port()) } else { actual };
-        if let SocketAddr::V4(reached) = reached {
-            bound.listens_at(reached);
-        }
-        let state = self.udp(rep)?;
-        state.local = Some(SocketAddr::new(wanted.ip(), bound.address.port()));
-        state.asked = wanted.ip();
-        state.bound = Some(bound);
-        state.open = open;
+        self.udp(rep)?.enter(wanted, bound, open, actual);
         Ok(())
     }
 
-    /// Where the socket's datagrams to an address go. `None`: nowhere, as those to a port that nobody has.
+    /// As [`destination`], with the error that the guest gets.
     fn send_to(&mut self, rep: u32, to: SocketAddr) -> SocketResult<Option<SocketAddr>> {
         let pod = self.net()?.shared.pod.clone();
-        let state = self.udp(rep)?;
-        if !one_remote(state.v6, to) {
-            return Err(ErrorCode::InvalidArgument.into());
-        }
-        match pod.route(Protocol::Udp, to) {
-            Ok(Route::Pod(actual)) => Ok(Some(actual.into())),
-            Ok(Route::Outside(address)) if state.open && address.is_ipv4() => {
-                if state.peers.len() >= PEERS_MAX {
-                    state.peers.clear();
-                }
-                state.peers.insert(address);
-                Ok(Some(address))
-            }
-            Ok(Route::Outside(_)) => Err(ErrorCode::RemoteUnreachable.into()),
-            Err(Unreachable::Refused) => Ok(None),
-            Err(denied) => Err(self.unreachable(&denied)),
+        match destination(&pod, self.udp(rep)?, to) {
+            Ok(actual) => Ok(actual),
+            Err(NotSent::NoAddress) => Err(ErrorCode::InvalidArgument.into()),
+            Err(NotSent::OutOfReach) => Err(ErrorCode::RemoteUnreachable.into()),
+            Err(NotSent::Denied(denied)) => Err(self.unreachable(&denied)),
         }
     }
 
@@ -246,8 +226,37 @@ impl PodSockets<'_> {
     }
 }
 
+/// Why a datagram is not sent.
+pub(super) enum NotSent {
+    /// It is not addressed to one machine of the socket's family.
+    NoAddress,
+    /// Outside, where the socket cannot send to.
+    OutOfReach,
+    Denied(Unreachable),
+}
+
+/// Where a socket's datagrams to an address go. `None`: nowhere, as those to a port that nobody has.
+pub(super) fn destination(pod: &PodNet, socket: &mut Udp, to: SocketAddr) -> Result<Option<SocketAddr>, NotSent> {
+    if !one_remote(socket.v6, to) {
+        return Err(NotSent::NoAddress);
+    }
+    match pod.route(Protocol::Udp, to) {
+        Ok(Route::Pod(actual)) => Ok(Some(actual.into())),
+        Ok(Route::Outside(address)) if socket.open && address.is_ipv4() => {
+            if socket.peers.len() >= PEERS_MAX {
+                socket.peers.clear();
+            }
+            socket.peers.insert(address);
+            Ok(Some(address))
+        }
+        Ok(Route::Outside(_)) => Err(NotSent::OutOfReach),
+        Err(Unreachable::Refused) => Ok(None),
+        Err(denied) => Err(NotSent::Denied(denied)),
+    }
+}
+
 /// The sender as the guest knows it; `None` for who may not send to it.
-fn sender(pod: &PodNet, socket: &Udp, actual: SocketAddr) -> Option<SocketAddr> {
+pub(super) fn sender(pod: &PodNet, socket: &Udp, actual: SocketAddr) -> Option<SocketAddr> {
     if let SocketAddr::V4(actual) = actual
         && let Some((guest, own)) = pod.network().behind(Protocol::Udp, actual)
     {
