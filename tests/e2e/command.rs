@@ -15,28 +15,32 @@ use tokio::{
 
 use crate::tool::{Done, finish, root, wasm};
 
-fn skiff(home: &Path) -> Command {
+pub fn skiff(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_skiff"));
     command.env_remove("KUBECONFIG").env("HOME", home).env_remove("XDG_DATA_HOME").env_remove("XDG_STATE_HOME");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
 
-async fn run(home: &Path, args: &[&str]) -> Done {
+pub async fn run(home: &Path, args: &[&str]) -> Done {
     let mut command = skiff(home);
     command.args(args);
     finish(command, "").await
 }
 
 /// A `skiff up` that has said that it is ready.
-struct Up {
+pub struct Up {
     child: Child,
-    kubeconfig: String,
+    pub kubeconfig: String,
 }
 
 impl Up {
-    async fn start(home: &Path, args: &[&str]) -> Self {
-        let mut command = skiff(home);
+    pub async fn start(home: &Path, args: &[&str]) -> Self {
+        Self::of(skiff(home), args).await
+    }
+
+    /// Of a command with an environment of its own.
+    pub async fn of(mut command: Command, args: &[&str]) -> Self {
         command.args(["up", "--listen", "127.0.0.1:0"]).args(args).stderr(Stdio::inherit());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -47,11 +51,11 @@ impl Up {
         Self { child, kubeconfig }
     }
 
-    async fn client(&self) -> kube::Client {
+    pub async fn client(&self) -> kube::Client {
         skiff::global::client_from(Path::new(&self.kubeconfig), None).await.unwrap()
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let pid = self.child.id().unwrap().to_string();
         assert!(Plain::new("kill").args([name, &pid]).status().unwrap().success());
     }

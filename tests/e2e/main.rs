@@ -15,7 +15,14 @@ mod messages;
 mod modules;
 mod network;
 mod nodes;
+mod options;
 mod streams;
 mod tool;
 mod verbs;
 mod wasi_suite;
+
+#[path = "../../crates/runtime-wasm/tests/support/registry.rs"]
+#[allow(dead_code, reason = "other tests use the rest of it")]
+mod registry;
+#[path = "../../crates/runtime-wasm/tests/support/signed.rs"]
+mod signed;

@@ -4,102 +4,14 @@
 
 mod support;
 
-use std::collections::HashMap;
-
-use base64::Engine as _;
-use ring::{
-    rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _},
-};
 use skiff_runtime::{Error, Runtime as _};
 use skiff_runtime_wasm::{SignaturePolicy, SignatureRule};
 use support::{
     Node,
-    registry::{Blobs, MANIFEST, Registry},
+    signed::{Key, Published, SIGNED},
 };
 
 const HELLO: &str = include_str!("../../../wasm-examples/wat/hello.wat");
-
-enum Key {
-    P256(EcdsaKeyPair),
-    Ed25519(Ed25519KeyPair),
-}
-
-impl Key {
-    fn p256() -> Self {
-        let random = SystemRandom::new();
-        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).unwrap();
-        Self::P256(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, document.as_ref(), &random).unwrap())
-    }
-
-    fn ed25519() -> Self {
-        let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
-        Self::Ed25519(Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap())
-    }
-
-    fn sign(&self, payload: &[u8]) -> String {
-        let bytes = match self {
-            Self::P256(key) => key.sign(&SystemRandom::new(), payload).unwrap().as_ref().to_vec(),
-            Self::Ed25519(key) => key.sign(payload).as_ref().to_vec(),
-        };
-        base64::engine::general_purpose::STANDARD.encode(bytes)
-    }
-
-    fn pem(&self) -> String {
-        let (head, key) = match self {
-            Self::P256(key) => ("3059301306072a8648ce3d020106082a8648ce3d030107034200", key.public_key().as_ref()),
-            Self::Ed25519(key) => ("302a300506032b6570032100", key.public_key().as_ref()),
-        };
-        let head = (0..head.len()).step_by(2).map(|at| u8::from_str_radix(&head[at..at + 2], 16).unwrap());
-        let der: Vec<u8> = head.chain(key.iter().copied()).collect();
-        let body = base64::engine::general_purpose::STANDARD.encode(der);
-        format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n")
-    }
-}
-
-/// An image per name, each of another module; what cosign would put beside it is added by `sign`.
-#[derive(Default)]
-struct Published {
-    blobs: Blobs,
-    tags: HashMap<String, String>,
-}
-
-impl Published {
-    fn image(&mut self, name: &str) -> String {
-        let module = wat::parse_str(HELLO.replace("Hello", &format!("{name:.5}"))).unwrap();
-        let config = ("application/vnd.wasm.config.v0+json", "{}");
-        let manifest = self.blobs.manifest(config, &[("application/wasm", module)]);
-        let digest = manifest["digest"].as_str().unwrap().to_owned();
-        self.tags.insert(name.to_owned(), digest.clone());
-        digest
-    }
-
-    /// Puts a signature of `signed` where that of `digest` is looked for.
-    fn sign(&mut self, digest: &str, signed: &str, key: &Key) {
-        let payload = serde_json::json!({
-            "critical": {
-                "identity": { "docker-reference": "" },
-                "image": { "docker-manifest-digest": signed },
-                "type": "cosign container image signature",
-            },
-            "optional": null,
-        });
-        let payload = payload.to_string();
-        let signature = key.sign(payload.as_bytes());
-        let mut layer = self.blobs.add("application/vnd.dev.cosign.simplesigning.v1+json", payload);
-        layer["annotations"] = serde_json::json!({ "dev.cosignproject.cosign/signature": signature });
-        let config = self.blobs.add("application/vnd.oci.image.config.v1+json", "{}");
-        let manifest = serde_json::json!({
-            "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer],
-        });
-        let manifest = self.blobs.add(MANIFEST, manifest.to_string());
-        self.tags.insert(digest.replacen(':', "-", 1) + ".sig", manifest["digest"].as_str().unwrap().to_owned());
-    }
-
-    async fn serve(self) -> Registry {
-        Registry::serve(self.blobs, self.tags, None).await
-    }
-}
 
 async fn node(prefix: &str, keys: &[&Key]) -> Node {
     let directory = tempfile::tempdir().unwrap();
@@ -118,13 +30,21 @@ async fn only_images_signed_by_a_key_of_the_policy_are_pulled() {
         published.sign(&digest, &digest, key);
     }
     published.image("plain");
+    for (name, key, predicate) in
+        [("three", &one, SIGNED), ("third", &stranger, SIGNED), ("scans", &one, "https://spdx.dev/Document")]
+    {
+        let digest = published.image(name);
+        published.sign_bundle(&digest, &digest, predicate, key);
+    }
+    let (carry, bundled) = (published.image("carry"), published.image("bundl"));
+    published.sign_bundle(&carry, &bundled, SIGNED, &one);
     // A good signature, of another image.
     let (moved, from) = (published.image("moved"), published.image("from1"));
     published.sign(&moved, &from, &one);
     let registry = published.serve().await;
     let host = &registry.host;
     let node = node(&format!("{host}/team"), &[&one, &two]).await;
-    for name in ["ecdsa", "ed255"] {
+    for name in ["ecdsa", "ed255", "three"] {
         let reference = format!("{host}/team/app:{name}");
         node.runtime.pull_image(&reference, None).await.unwrap();
         assert!(node.runtime.image_status(&reference).await.unwrap().is_some());
@@ -135,6 +55,10 @@ async fn only_images_signed_by_a_key_of_the_policy_are_pulled() {
         ("other", "it has one signature, which is not by such a key"),
         ("plain", "it is not signed"),
         ("moved", "not of this image"),
+        ("third", "it has one signature, which is not by such a key"),
+        ("scans", "it has one signature"),
+        ("carry", "not of this image"),
+        ("plain", "cosign sign --key"),
     ] {
         let error = node.runtime.pull_image(&format!("{host}/team/app:{name}"), None).await.unwrap_err();
         assert!(matches!(&error, Error::ImagePull { .. }), "{error:?}");

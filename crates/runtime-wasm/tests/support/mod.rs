@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used)] // Each test binary uses its part.
 
 pub mod registry;
+pub mod signed;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

@@ -99,13 +99,17 @@ fn answer(blobs: &Blobs, tags: &HashMap<String, String>, password: Option<&str>,
     });
     let name = path.rsplit('/').next().unwrap_or_default();
     let digest = tags.get(name).map_or(name, String::as_str);
-    let (status, body) = match blobs.0.get(digest) {
+    // Without a list of referrers, as many registries are: clients look at a tag for it.
+    let found = blobs.0.get(digest).filter(|_| !path.contains("/referrers/"));
+    let (status, body) = match found {
         _ if !allowed => ("401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"test\"", Vec::new()),
         _ if path == "/v2/" => ("200 OK", b"{}".to_vec()),
         Some(bytes) => ("200 OK", bytes.clone()),
         None => ("404 Not Found", br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"no such manifest"}]}"#.to_vec()),
     };
-    let kind = if path.contains("/manifests/") { MANIFEST } else { "application/octet-stream" };
+    let said = serde_json::from_slice::<serde_json::Value>(&body).ok();
+    let said = said.as_ref().and_then(|json| json["mediaType"].as_str()).unwrap_or(MANIFEST);
+    let kind = if path.contains("/manifests/") { said } else { "application/octet-stream" };
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()

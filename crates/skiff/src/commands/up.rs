@@ -63,9 +63,9 @@ struct ImagePolicy {
 fn signatures(file: Option<&Path>) -> Result<SignaturePolicy> {
     let Some(file) = file else { return Ok(SignaturePolicy::default()) };
     let text = std::fs::read_to_string(file).with_context(|| format!("failed to read {}", file.display()))?;
-    let policy: ImagePolicy =
-        serde_saphyr::from_str(&text).with_context(|| format!("{} is not an image policy", file.display()))?;
-    SignaturePolicy::new(policy.images).map_err(anyhow::Error::msg)
+    let wrong = || format!("{} is not an image policy", file.display());
+    let policy: ImagePolicy = serde_saphyr::from_str(&text).with_context(wrong)?;
+    SignaturePolicy::new(policy.images).map_err(anyhow::Error::msg).with_context(wrong)
 }
 
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode> {

@@ -1,9 +1,12 @@
-//! Signed images: which must be, by whose keys, and whether one is (cosign's simple signing over a manifest's digest).
+//! Signed images: which must be, by whose keys, and whether one is: cosign's simple signing over a manifest's digest, or the
+//! bundle that cosign 3 makes (see [`bundle`]).
 //!
 //! A rule holds for the repositories that begin with its prefix; of several, the longest. An image of such a repository is
 //! pulled only with a signature by one of the rule's keys, and what is here already counts only if it was checked so;
 //! what is loaded from a file cannot be checked and is refused. Signatures are looked for at cosign's tag
 //! (`sha256-DIGEST.sig`) and among the registry's referrers.
+
+mod bundle;
 
 use oci_client::{Client, secrets::RegistryAuth};
 use ring::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey};
@@ -15,6 +18,7 @@ use crate::{artefact::Descriptor, compile::hex};
 
 const SIGNATURE_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const ARTIFACT_TYPE: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
+const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
 const SIGNATURE_ANNOTATION: &str = "dev.cosignproject.cosign/signature";
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 /// Signatures of one image that are looked at; further ones are not.
@@ -155,6 +159,12 @@ struct Layer {
     annotations: std::collections::BTreeMap<String, String>,
 }
 
+impl Layer {
+    fn is_signature(&self) -> bool {
+        self.blob.media_type == SIGNATURE_TYPE || bundle::is_bundle(&self.blob.media_type)
+    }
+}
+
 #[derive(Debug, Deserialize)]
 struct Manifest {
     #[serde(default)]
@@ -179,11 +189,8 @@ struct SignedImage {
     digest: String,
 }
 
-/// What signatures were found, in words, if none was good.
-#[derive(Default)]
-struct Seen {
-    signatures: usize,
-}
+/// What to do about an image that is not signed as it must be.
+const ADVICE: &str = "sign it with `cosign sign --key KEY IMAGE@DIGEST`, or have the policy changed (--image-policy)";
 
 /// Looks for a good signature of one of the digests that lead to an image (an index's names those of its manifests).
 ///
@@ -196,26 +203,26 @@ pub async fn verify(
     digests: &[String],
     rule: &Rule,
 ) -> Result<String, String> {
-    let mut seen = Seen::default();
+    let mut signatures = 0;
     for digest in digests {
         for manifest in manifests(client, auth, repository, digest).await {
-            for layer in manifest.layers.iter().filter(|layer| layer.blob.media_type == SIGNATURE_TYPE) {
-                if seen.signatures >= SIGNATURES_MAX {
+            for layer in manifest.layers.iter().filter(|layer| layer.is_signature()) {
+                if signatures >= SIGNATURES_MAX {
                     break;
                 }
-                seen.signatures += 1;
+                signatures += 1;
                 if let Some(key) = signer(client, repository, layer, digest, rule).await {
                     return Ok(key);
                 }
             }
         }
     }
-    let found = match seen.signatures {
+    let found = match signatures {
         0 => "it is not signed".to_owned(),
         1 => "it has one signature, which is not by such a key or not of this image".to_owned(),
         count => format!("it has {count} signatures, none of which is by such a key and of this image"),
     };
-    Err(format!("{}: {found} (looked for the tag {} and for referrers)", rule.describe(), tag(digests)))
+    Err(format!("{}: {found} (looked for the tag {} and for referrers); {ADVICE}", rule.describe(), tag(digests)))
 }
 
 /// Where cosign puts the signatures of a digest.
@@ -233,10 +240,13 @@ async fn manifests(
     let tag = digest.replacen(':', "-", 1) + ".sig";
     let mut places = vec![oci_client::Reference::with_tag(host.clone(), path.clone(), tag)];
     let of = oci_client::Reference::with_digest(host.clone(), path.clone(), digest.to_owned());
-    // Registries of before OCI 1.1 have no such list.
-    if let Ok(referrers) = client.pull_referrers(&of, Some(ARTIFACT_TYPE)).await {
-        let entries =
-            referrers.manifests.into_iter().filter(|entry| entry.artifact_type.as_deref() == Some(ARTIFACT_TYPE));
+    // Registries of before OCI 1.1 have no such list; cosign keeps one at a tag there, which the client asks for as well.
+    if let Ok(referrers) = client.pull_referrers(&of, None).await {
+        // Some registries give the type of the config, which is empty, in place of the artefact's.
+        let signs = |kind: Option<&str>| {
+            kind.is_none_or(|kind| kind == ARTIFACT_TYPE || kind == EMPTY_TYPE || bundle::is_bundle(kind))
+        };
+        let entries = referrers.manifests.into_iter().filter(|entry| signs(entry.artifact_type.as_deref()));
         places.extend(entries.map(|e| oci_client::Reference::with_digest(host.clone(), path.clone(), e.digest)));
     }
     let mut found = Vec::new();
@@ -258,8 +268,11 @@ async fn signer(
     if layer.blob.size > PAYLOAD_BYTES_MAX {
         return None;
     }
-    let signature = base64(layer.annotations.get(SIGNATURE_ANNOTATION)?)?;
     let bytes = crate::registry::blob(client, repository, layer.blob.clone()).await.ok()?;
+    if bundle::is_bundle(&layer.blob.media_type) {
+        return bundle::signer(rule, &bytes, digest).map(str::to_owned);
+    }
+    let signature = base64(layer.annotations.get(SIGNATURE_ANNOTATION)?)?;
     let payload: Payload = serde_json::from_slice(&bytes).ok()?;
     let fits = payload.critical.image.digest == digest && payload.critical.kind == "cosign container image signature";
     rule.signer(&bytes, &signature).filter(|_| fits).map(str::to_owned)
