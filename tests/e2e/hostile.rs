@@ -92,6 +92,10 @@ fn rows() -> Vec<Row> {
             json!({ "args": ["scan", "127.0.0.2", "169.254.169.254"] }),
             End::Exits(0, "Completed", ""),
         ),
+        {
+            let container = json!({ "args": ["fields"], "resources": { "limits": { "memory": "16Mi" } } });
+            row("host-memory", "host-memory", container, End::Exits(137, "OOMKilled", "16777216"))
+        },
         row("path-escape", "path-escape", json!({}), End::Exits(0, "Completed", "")),
     ]
 }
@@ -175,6 +179,7 @@ async fn world(names: &[&str]) -> (Cluster, Api<Pod>) {
     for name in names {
         let path = match *name {
             "sockets" => wasm("sockets.wasm"),
+            "host-memory" => root().join("wasm-examples/hostile/host-memory.wasm"),
             name => root().join(format!("wasm-examples/hostile/{name}.wat")),
         };
         cluster.load(&format!("localhost/{name}:latest"), path).await.unwrap();

@@ -22,7 +22,8 @@ pub const INSTANCES_MAX_DEFAULT: usize = 10_000;
 pub struct WasmConfig {
     /// Images, compiled modules and the containers' private files are kept here. One process at a time.
     pub root: PathBuf,
-    /// The most containers alive at once; default [`INSTANCES_MAX_DEFAULT`], never more than the system allows.
+    /// The most containers alive at once; default [`INSTANCES_MAX_DEFAULT`], never more than the system allows. Requests that
+    /// servers answer have instances beside these: an eighth as many, at least 16 and at most 1024.
     pub instances_max: Option<usize>,
     /// Threads that compile; default: one per processor. They run at a lower priority.
     pub compile_threads: Option<usize>,

@@ -23,6 +23,9 @@ pub const TICK: Duration = Duration::from_millis(10);
 const MAPS_RESERVED: usize = 8192;
 /// Maps that one pooled instance takes, with a margin (measured: 4).
 const MAPS_PER_INSTANCE: usize = 5;
+/// Instances of requests: the least that a node has, and the most.
+const REQUESTS_MIN: usize = 16;
+const REQUESTS_MAX: usize = 1024;
 /// Pages kept by an idle slot, so that its next use costs no page faults.
 const KEEP_RESIDENT_BYTES: usize = 64 << 10;
 /// Idle slots that keep their pages: bounds what a burst leaves behind (100 × 64 KiB).
@@ -32,18 +35,34 @@ const TABLE_ELEMENTS_MAX: usize = 100_000;
 /// A component may hold several core instances, memories and tables (Go: 4 to 5).
 const CORE_INSTANCES_PER_CONTAINER: usize = 4;
 
-/// How many containers can be alive at once, and what sets the limit.
-pub fn capacity(wanted: Option<usize>) -> (usize, &'static str) {
+/// How many instances can be alive at once.
+pub struct Capacity {
+    /// Of containers.
+    pub containers: usize,
+    /// What sets that limit.
+    pub limit: &'static str,
+    /// Of requests that servers answer, of all containers together.
+    pub requests: usize,
+}
+
+/// The pool has room for the containers, and beside them for requests: an eighth as many, within bounds.
+pub fn capacity(wanted: Option<usize>) -> Capacity {
     let maps: usize = std::fs::read_to_string("/proc/sys/vm/max_map_count")
         .ok()
         .and_then(|text| text.trim().parse().ok())
         .unwrap_or(65_530);
-    let by_maps = maps.saturating_sub(MAPS_RESERVED) / MAPS_PER_INSTANCE;
-    let wanted = wanted.unwrap_or(INSTANCES_MAX_DEFAULT).max(1);
-    if by_maps < wanted { (by_maps.max(1), "vm.max_map_count") } else { (wanted, "the instance pool") }
+    share(maps.saturating_sub(MAPS_RESERVED) / MAPS_PER_INSTANCE, wanted.unwrap_or(INSTANCES_MAX_DEFAULT).max(1))
 }
 
-/// Makes the engine for that many containers. Takes some 20 ms for 10,000.
+fn share(by_maps: usize, wanted: usize) -> Capacity {
+    let requests = |containers: usize| (containers / 8).clamp(REQUESTS_MIN, REQUESTS_MAX);
+    let by_maps = by_maps.saturating_sub(requests(wanted.min(by_maps))).max(1);
+    let (containers, limit) =
+        if by_maps < wanted { (by_maps, "vm.max_map_count") } else { (wanted, "the instance pool") };
+    Capacity { containers, limit, requests: requests(containers) }
+}
+
+/// Makes the engine for that many instances. Takes some 20 ms for 10,000.
 pub fn engine(instances: usize, wasi_0_3: bool) -> wasmtime::Result<Engine> {
     let mut last = None;
     let rows = [(Some(Enabled::Yes), "pool with pagemap_scan"), (Some(Enabled::No), "pool"), (None, "on demand")];
@@ -204,5 +223,25 @@ fn tick(state: &TickerState, engine: &Engine) {
         }
         state.parked.store(false, Ordering::SeqCst);
         idle = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containers_and_requests_have_room_of_their_own() {
+        // maps allow, wanted → containers, requests
+        for (by_maps, wanted, containers, requests) in [
+            (11_467, 10_000, 10_000, 1024),
+            (11_467, 11_000, 10_443, 1024),
+            (1000, 10_000, 875, 109),
+            (100_000, 2, 2, 16),
+            (10, 10_000, 1, 16),
+        ] {
+            let found = share(by_maps, wanted);
+            assert_eq!((found.containers, found.requests), (containers, requests), "{by_maps} {wanted}");
+        }
     }
 }

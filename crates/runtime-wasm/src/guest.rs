@@ -10,6 +10,7 @@ use wasmtime::{
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx, sockets::WasiSocketsView};
 
 use crate::{
+    charge::Account,
     deterministic::Clock,
     exec::Stdio,
     files::Preopen,
@@ -56,7 +57,7 @@ impl WasiView for Host {
 impl Host {
     /// For a store in which nothing runs.
     pub fn for_linking() -> Self {
-        let limits = Limits::new(0, Arc::default(), Budget::new(Some(0)));
+        let limits = Limits::new(Account::new(0, Arc::default(), Budget::new(Some(0))));
         Self::alone(WasiCtxBuilder::new().build_p1(), limits)
     }
 
@@ -128,6 +129,13 @@ pub struct Launch {
     pub seat: Option<http::Seat>,
 }
 
+impl Launch {
+    /// Where the memory of what it starts is counted.
+    pub fn account(&self) -> Account {
+        Account::new(self.memory_bytes_max, self.usage.clone(), self.budget.clone())
+    }
+}
+
 /// Runs it to its end.
 pub async fn run(mut launch: Launch) -> Exit {
     let program = launch.program.clone();
@@ -192,7 +200,7 @@ pub fn store(launch: &Launch, listening: Option<Listening>, yielded: &Arc<Atomic
         .socket_addr_check(move |address, used| Box::pin(std::future::ready(pod.permits(address, used))));
     let extras = launch.setup.extras(&mut wasi);
     wasi.max_random_size(RANDOM_BYTES_MAX);
-    let limits = Limits::new(launch.memory_bytes_max, launch.usage.clone(), launch.budget.clone());
+    let limits = Limits::new(launch.account());
     let mut wasi = wasi.build_p1();
     wasi.ctx().table.set_max_capacity(RESOURCES_MAX);
     let outgoing = http::Outgoing { net: launch.net.clone(), warn: launch.warn.clone() };
@@ -210,7 +218,10 @@ pub fn store_of(engine: &Engine, host: Host, yielded: Arc<AtomicBool>) -> Store<
     let mut store = Store::new(engine, host);
     store.limiter(|host| &mut host.limits);
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(move |_| {
+    store.epoch_deadline_callback(move |store| {
+        if let Some(error) = store.data().limits.overdrawn() {
+            return Err(error);
+        }
         yielded.store(true, Ordering::Relaxed);
         Ok(UpdateDeadline::Yield(1))
     });

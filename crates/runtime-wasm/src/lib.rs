@@ -2,12 +2,13 @@
 //!
 //! A container's way: its image's module is compiled once per digest (`compile`), linked (`program`), instantiated
 //! from a pool (`engine`) on threads apart from the control plane (`lanes`), with its files (`files`), its streams
-//! going to its log (`stdio`, `log`), its memory bounded (`limits`), and its end told as Kubernetes tells it (`guest`).
+//! going to its log (`stdio`, `log`), its memory bounded (`limits`, `charge`), and its end told as Kubernetes tells it (`guest`).
 //!
 //! A guest cannot catch signals: asked to stop, it ends at once with 143 (128 + SIGTERM); with no grace, 137. A server
 //! (`http`) finishes its requests and ends with 0.
 
 mod artefact;
+mod charge;
 mod compile;
 mod compile_queue;
 mod config;

@@ -1,7 +1,8 @@
 //! What one container may take of the host's memory, and what all may take together.
 //!
-//! Linear memories and tables count when they grow, touched or not. A container at its limit is ended (`OOMKilled`),
-//! as a Linux container would be; so is one that grows when the node's memory is used up.
+//! Linear memories and tables count when they grow, touched or not; so does what the host holds for a guest (see
+//! [`crate::charge`]). A container at its limit is ended (`OOMKilled`), as a Linux container would be; so is one that grows
+//! when the node's memory is used up.
 
 use std::sync::{
     Arc,
@@ -9,6 +10,8 @@ use std::sync::{
 };
 
 use wasmtime::ResourceLimiter;
+
+use crate::charge::Account;
 
 /// Core instances, memories and tables of one container. Components hold a handful; this bounds the bookkeeping.
 const INSTANCES_MAX: usize = 64;
@@ -42,7 +45,7 @@ impl Usage {
     }
 
     /// Counts them if the container then has at most `max`; otherwise says how many it has.
-    fn take(&self, bytes: u64, max: u64) -> Result<(), u64> {
+    pub fn take(&self, bytes: u64, max: u64) -> Result<(), u64> {
         let whole = self.container.as_deref().unwrap_or(self);
         let before = whole.memory_bytes.fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) > max {
@@ -58,7 +61,7 @@ impl Usage {
         Ok(())
     }
 
-    fn give_back(&self, bytes: u64) {
+    pub fn give_back(&self, bytes: u64) {
         for usage in self.levels() {
             usage.memory_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
@@ -78,13 +81,22 @@ impl Budget {
         Arc::new(Self { used: AtomicU64::new(0), max })
     }
 
-    fn take(&self, bytes: u64) -> bool {
+    pub fn max(&self) -> u64 {
+        self.max
+    }
+
+    /// Whether there was room for them.
+    pub fn take(&self, bytes: u64) -> bool {
         let before = self.used.fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) > self.max {
             self.used.fetch_sub(bytes, Ordering::Relaxed);
             return false;
         }
         true
+    }
+
+    pub fn give_back(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -110,20 +122,23 @@ pub enum OutOfMemory {
 
 /// The limiter of one process's store. The limit is that of its container, whose processes share it.
 pub struct Limits {
-    usage: Arc<Usage>,
-    budget: Arc<Budget>,
-    max: u64,
+    account: Account,
     /// Of this store alone, if it has one of its own.
     instance_max: Option<u64>,
-    /// By this process.
+    /// What the host holds for the store from its beginning on, until it is counted with the store's first memory.
+    host_bytes: u64,
+    /// By this process, and by the host for it.
     used: u64,
+    used_by_host: u64,
     /// Said to the guest's end, too: an allocation of garbage-collected memory hides why it failed.
     pub refused: Option<OutOfMemory>,
+    /// The host holds more for it than it may have: it ends at its next turn.
+    pub over: bool,
 }
 
 impl Limits {
-    pub fn new(max: u64, usage: Arc<Usage>, budget: Arc<Budget>) -> Self {
-        Self { usage, budget, max, instance_max: None, used: 0, refused: None }
+    pub fn new(account: Account) -> Self {
+        Self { account, instance_max: None, host_bytes: 0, used: 0, used_by_host: 0, refused: None, over: false }
     }
 
     /// Bounds this store alone, too.
@@ -131,9 +146,23 @@ impl Limits {
         self.instance_max = max;
     }
 
-    fn refuse(&mut self, reason: OutOfMemory) -> wasmtime::Error {
+    /// Counts buffers of a fixed size together with the store's first memory, at no cost of their own.
+    pub fn set_host_bytes(&mut self, bytes: u64) {
+        self.host_bytes = bytes;
+    }
+
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    pub fn refuse(&mut self, reason: OutOfMemory) -> wasmtime::Error {
         self.refused = Some(reason.clone());
         reason.into()
+    }
+
+    /// Why the guest must end now, if it must.
+    pub fn overdrawn(&self) -> Option<wasmtime::Error> {
+        self.refused.clone().filter(|_| self.over).map(wasmtime::Error::from)
     }
 
     fn grow(&mut self, bytes: u64) -> wasmtime::Result<()> {
@@ -142,22 +171,17 @@ impl Limits {
         {
             return Err(self.refuse(OutOfMemory::Instance { limit, used: self.used, more: bytes }));
         }
-        if let Err(used) = self.usage.take(bytes, self.max) {
-            return Err(self.refuse(OutOfMemory::Container { limit: self.max, used, more: bytes }));
-        }
-        if !self.budget.take(bytes) {
-            self.usage.give_back(bytes);
-            return Err(self.refuse(OutOfMemory::Node { limit: self.budget.max, used: self.used }));
-        }
+        let host_bytes = std::mem::take(&mut self.host_bytes);
+        self.account.take(bytes.saturating_add(host_bytes)).map_err(|reason| self.refuse(reason))?;
         self.used += bytes;
+        self.used_by_host += host_bytes;
         Ok(())
     }
 }
 
 impl Drop for Limits {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.used, Ordering::Relaxed);
-        self.usage.give_back(self.used);
+        self.account.give_back(self.used + self.used_by_host);
     }
 }
 

@@ -11,6 +11,7 @@ use skiff_runtime::{ContainerConfig, Error, Exit, Result, SandboxConfig, annotat
 use tokio::sync::{SetOnce, oneshot};
 
 use crate::{
+    charge::Account,
     exec::{Hub, Processes, Stdio},
     files::Preopen,
     http,
@@ -42,6 +43,8 @@ pub struct Process {
     pub preopens: SetOnce<Arc<[Preopen]>>,
     /// Of the whole container.
     pub usage: Arc<Usage>,
+    /// Counts what the host holds for the container.
+    pub account: Account,
     /// Of the main process.
     pub usage_main: Arc<Usage>,
     pub bucket: Option<SharedBucket>,

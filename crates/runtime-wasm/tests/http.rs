@@ -249,7 +249,8 @@ async fn the_memory_of_a_container_is_that_of_its_requests_together() {
     assert!(log.contains("out of memory: the limit of 33554432 bytes is reached"), "{log}");
     assert_eq!(fetch(&node, "/").await.1, "hello\n");
     let stats = node.runtime.container_stats(&run.id).await.unwrap();
-    assert_eq!((stats.memory_bytes, stats.memory_bytes_peak <= 32 << 20), (0, true), "{stats:?}");
+    // What may be left is of connections that are being closed.
+    assert!(stats.memory_bytes < 256 << 10 && stats.memory_bytes_peak <= 32 << 20, "{stats:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -340,4 +341,31 @@ async fn what_the_host_reads_is_not_for_the_guest() {
     assert_eq!(fetch(&node, "/env").await.1, "HOSTNAME=pod-host\nA=b\n");
     assert_eq!(fetch(&node, "/log?this").await.1, "told\n");
     assert_eq!(run.log(), ["told: this"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_take_no_instance_that_the_node_has_promised_to_a_container() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = support::config(&directory);
+    // Two containers, and beside them sixteen requests.
+    config.instances_max = Some(2);
+    let node = Node::with(directory, config).await;
+    node.load("localhost/hello", include_bytes!("../../../wasm-examples/wat/hello.wat")).await.unwrap();
+    let server = serve(&node, &[("http-reuse", "2")]).await;
+    let begun = Instant::now();
+    let requests = join_all((0..20).map(|_| fetch(&node, "/wait?1")));
+    let (answers, ()) = tokio::join!(requests, async {
+        // Each has a memory of more than one MiB.
+        while node.runtime.container_stats(&server.id).await.unwrap().memory_bytes < 16 << 20 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for _ in 0..3 {
+            assert_eq!(node.start("localhost/hello", |_| {}).await.exit().await.code, 0);
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "none of them waited for the requests' end");
+    });
+    for (status, _) in &answers {
+        assert_eq!(*status, StatusCode::OK, "those beyond sixteen wait");
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(2), "they ran in two rounds");
 }

@@ -15,7 +15,7 @@ use super::{
     resize::{self, Size},
     terminal::Terminal,
 };
-use crate::log::Stream;
+use crate::{charge::Account, log::Stream};
 
 /// What an attached client may be behind.
 const BEHIND_BYTES_MAX: usize = 256 << 10;
@@ -29,6 +29,8 @@ pub struct Hub {
     pub size: Arc<Size>,
     stdin_once: bool,
     tty: bool,
+    /// Counts what waits for clients.
+    account: Account,
     count: AtomicUsize,
     listeners: Mutex<Vec<Listener>>,
     exit: SetOnce<Exit>,
@@ -40,9 +42,10 @@ struct Listener {
 }
 
 impl Hub {
-    pub fn new(stdin: bool, stdin_once: bool, tty: bool) -> Arc<Self> {
+    pub fn new(stdin: bool, stdin_once: bool, tty: bool, account: Account) -> Arc<Self> {
         Arc::new(Self {
-            stdin: stdin.then(Pipe::new),
+            stdin: stdin.then(|| Pipe::new(&account)),
+            account,
             size: Arc::default(),
             stdin_once,
             tty,
@@ -74,13 +77,13 @@ impl Hub {
         interrupt: impl Fn() + Send + Sync + 'static,
     ) -> Result<Attached> {
         let pipe = |wanted: bool| {
-            let pipe = wanted.then(|| Pipe::with_capacity(BEHIND_BYTES_MAX));
+            let pipe = wanted.then(|| Pipe::with_capacity(BEHIND_BYTES_MAX, &self.account));
             if self.tty { pipe.map(Pipe::terminal) } else { pipe }
         };
         let listener = Listener { stdout: pipe(wanted.stdout), stderr: pipe(wanted.stderr && !self.tty) };
         let reader = |pipe: &Option<Pipe>| pipe.clone().map(|pipe| Box::pin(PipeReader(pipe)) as _);
         let (stdout, stderr) = (reader(&listener.stdout), reader(&listener.stderr));
-        let echo = listener.stdout.clone().unwrap_or_else(Pipe::sink);
+        let echo = listener.stdout.clone().unwrap_or_else(|| Pipe::sink(&self.account));
         self.listen(listener)?;
         let stdin = self.stdin.clone().filter(|_| wanted.stdin).map(|pipe| -> Writer {
             let stdin = PipeWriter { pipe, keep: !self.stdin_once };

@@ -24,6 +24,7 @@ pub use stdio::{Output, Stdio};
 pub use table::Processes;
 
 use crate::{
+    charge::Account,
     process::{self, Process, Run},
     program::Runnable,
     runtime::Shared,
@@ -56,11 +57,11 @@ struct Pipes {
 }
 
 impl Pipes {
-    fn new(wanted: StreamsWanted) -> Self {
-        let pipe = |wanted| if wanted { Pipe::new() } else { Pipe::sink() };
+    fn new(wanted: StreamsWanted, account: &Account) -> Self {
+        let pipe = |wanted| if wanted { Pipe::new(account) } else { Pipe::sink(account) };
         let stdout = if wanted.tty { pipe(wanted.stdout).terminal() } else { pipe(wanted.stdout) };
         let stderr = if wanted.tty { stdout.clone() } else { pipe(wanted.stderr) };
-        Self { stdin: wanted.stdin.then(Pipe::new), stdout, stderr }
+        Self { stdin: wanted.stdin.then(|| Pipe::new(account)), stdout, stderr }
     }
 
     /// The process has ended: readers get what is left, then the end.
@@ -152,7 +153,7 @@ impl Shared {
         self.take_slot()?;
         let entered = process.processes.enter(args.clone(), &process.usage);
         let (entered, killed) = entered.inspect_err(|_| self.give_slot_back())?;
-        let pipes = Pipes::new(request.streams);
+        let pipes = Pipes::new(request.streams, &process.account);
         let stdio = Stdio {
             stdin: pipes.stdin.clone(),
             output: Output::Pipes { stdout: pipes.stdout.clone(), stderr: pipes.stderr.clone() },

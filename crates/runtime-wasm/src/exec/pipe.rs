@@ -1,7 +1,8 @@
 //! A bounded pipe in memory between a guest and whoever talks to it.
 //!
-//! What must stay true: it never holds more than twice its capacity; a side that waits holds no thread; when one side is
-//! gone the other is told. The guest's ends are in [`super::stdio`], the ends of this file are those of the host.
+//! What must stay true: it never holds more than twice its capacity; what it holds counts as its container's memory, and
+//! where there is none left it holds [`FREE_BYTES`]; a side that waits holds no thread; when one side is gone the other is
+//! told. The guest's ends are in [`super::stdio`], the ends of this file are those of the host.
 
 use std::{
     collections::VecDeque,
@@ -14,8 +15,12 @@ use std::{
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::charge::{Account, Charge};
+
 /// Bytes that a pipe holds before its writer waits.
 pub const PIPE_BYTES: usize = 64 << 10;
+/// What it holds without being counted: a container that has no memory left can still be talked to, slowly.
+pub const FREE_BYTES: usize = 4 << 10;
 /// Tasks that may wait for one side. More than one only if a guest polls a stream in several ways at once.
 const WAITING_MAX: usize = 8;
 
@@ -26,6 +31,8 @@ pub struct Pipe(Arc<Mutex<State>>);
 struct State {
     bytes: VecDeque<u8>,
     capacity: usize,
+    /// For the most that it may hold, taken when somebody writes, given back when it is empty.
+    charge: Charge,
     /// Nothing more will be written.
     ended: bool,
     /// Nothing more will be read.
@@ -41,8 +48,25 @@ struct State {
 }
 
 impl State {
-    fn room(&self) -> usize {
-        self.capacity.saturating_sub(self.bytes.len())
+    /// What it may hold before writers wait; less where the container has no memory for a whole buffer.
+    fn limit(&mut self) -> usize {
+        // Two streams may each fill it, and a terminal doubles newlines.
+        let most = 2 * self.capacity * if self.terminal { 2 } else { 1 };
+        let counted = self.sink || self.charge.at_least(most as u64).is_ok();
+        if counted { self.capacity } else { self.capacity.min(FREE_BYTES) }
+    }
+
+    /// Room for a writer.
+    fn room(&mut self) -> usize {
+        self.limit().saturating_sub(self.bytes.len())
+    }
+
+    fn emptied(&mut self) {
+        // A parked guest keeps no buffer for what was said long ago.
+        if self.bytes.capacity() > FREE_BYTES {
+            self.bytes = VecDeque::new();
+        }
+        self.charge.at_most(0);
     }
 
     fn take(&mut self, into: &mut [u8]) -> usize {
@@ -53,9 +77,8 @@ impl State {
         into[first..count].copy_from_slice(&back[..count - first]);
         self.bytes.drain(..count);
         wake(&mut self.writers);
-        // A parked guest keeps no buffer for what was said long ago.
-        if self.bytes.is_empty() && self.bytes.capacity() > 4096 {
-            self.bytes = VecDeque::new();
+        if self.bytes.is_empty() {
+            self.emptied();
         }
         count
     }
@@ -94,14 +117,15 @@ fn wait(waiting: &mut Vec<Waker>, context: &Context<'_>) {
 }
 
 impl Pipe {
-    pub fn new() -> Self {
-        Self::with_capacity(PIPE_BYTES)
+    pub fn new(account: &Account) -> Self {
+        Self::with_capacity(PIPE_BYTES, account)
     }
 
-    pub fn with_capacity(capacity: usize) -> Self {
+    pub fn with_capacity(capacity: usize, account: &Account) -> Self {
         let state = State {
             bytes: VecDeque::new(),
             capacity,
+            charge: account.nothing(),
             ended: false,
             broken: false,
             readers: Vec::new(),
@@ -114,8 +138,8 @@ impl Pipe {
     }
 
     /// Takes whatever is written, for nobody.
-    pub fn sink() -> Self {
-        let pipe = Self::new();
+    pub fn sink(account: &Account) -> Self {
+        let pipe = Self::new(account);
         pipe.0.lock().sink = true;
         pipe
     }
@@ -138,7 +162,8 @@ impl Pipe {
     pub fn break_off(&self) {
         let mut state = self.0.lock();
         state.broken = true;
-        state.bytes = VecDeque::new();
+        state.bytes.clear();
+        state.emptied();
         wake(&mut state.writers);
     }
 
@@ -151,7 +176,7 @@ impl Pipe {
     /// # Errors
     /// `BrokenPipe` when nobody reads any more.
     pub fn room(&self) -> io::Result<usize> {
-        let state = self.0.lock();
+        let mut state = self.0.lock();
         if state.broken || state.ended { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(state.room()) }
     }
 
@@ -177,7 +202,7 @@ impl Pipe {
         if state.broken || state.ended {
             return;
         }
-        if state.lost > 0 && state.room() > state.capacity / 2 {
+        if state.lost > 0 && state.room() > state.limit() / 2 {
             tell_lost(&mut state);
         }
         if state.lost > 0 || bytes.len() > state.room() {
@@ -300,13 +325,16 @@ impl Drop for PipeWriter {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+    use crate::limits::{Budget, Usage};
 
     #[tokio::test]
     async fn a_full_pipe_holds_the_writer_back() {
-        let pipe = Pipe::with_capacity(4);
+        let pipe = Pipe::with_capacity(4, &Account::unlimited());
         let (mut reader, mut writer) = (PipeReader(pipe.clone()), PipeWriter { pipe, keep: false });
         let write = tokio::spawn(async move { writer.write_all(b"0123456789").await });
         let mut read = Vec::new();
@@ -316,8 +344,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_waits_counts_as_the_containers_memory() {
+        let usage = Arc::new(Usage::default());
+        let counted = || usage.memory_bytes.load(Ordering::Relaxed);
+        let account = |max| Account::new(max, usage.clone(), Budget::new(Some(u64::MAX)));
+        let pipe = Pipe::new(&account(1 << 20));
+        assert_eq!(pipe.room().expect("it is open"), PIPE_BYTES);
+        pipe.put(&[b'x'; PIPE_BYTES]).expect("there is room");
+        assert!(counted() >= PIPE_BYTES as u64, "{} bytes counted", counted());
+        assert_eq!(pipe.get(usize::MAX).expect("there").len(), PIPE_BYTES);
+        assert_eq!(counted(), 0, "it is empty");
+        let slow = Pipe::new(&account(1000));
+        assert_eq!(slow.room().expect("it is open"), FREE_BYTES, "it works without memory");
+        let (mut reader, mut writer) = (PipeReader(slow.clone()), PipeWriter { pipe: slow, keep: false });
+        let write = tokio::spawn(async move { writer.write_all(&[b'x'; 100_000]).await });
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).await.expect("reads");
+        write.await.expect("ends").expect("writes");
+        assert_eq!((read.len(), counted()), (100_000, 0));
+        pipe.put(b"gone").expect("there is room");
+        drop(PipeReader(pipe));
+        assert_eq!(counted(), 0, "nobody reads it");
+    }
+
+    #[tokio::test]
     async fn each_side_is_told_that_the_other_is_gone() {
-        let pipe = Pipe::with_capacity(4);
+        let pipe = Pipe::with_capacity(4, &Account::unlimited());
         let mut writer = PipeWriter { pipe: pipe.clone(), keep: false };
         drop(PipeReader(pipe.clone()));
         assert_eq!(writer.write(b"x").await.expect_err("broken").kind(), io::ErrorKind::BrokenPipe);
@@ -326,7 +378,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_reader_is_told_what_it_lost() {
-        let pipe = Pipe::with_capacity(200);
+        let pipe = Pipe::with_capacity(200, &Account::unlimited());
         pipe.offer(&[b'x'; 200]);
         pipe.offer(b"lost");
         assert_eq!(pipe.get(1000).expect("there").len(), 200);

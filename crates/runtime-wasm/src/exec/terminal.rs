@@ -132,10 +132,13 @@ mod tests {
     use tokio::io::AsyncWriteExt as _;
 
     use super::*;
+    use crate::charge::Account;
 
     /// What the process read, what was shown, and whether it was interrupted.
     async fn typed(keys: &[u8]) -> (Vec<u8>, Vec<u8>, bool) {
-        let (pipe, echo, interrupted) = (Pipe::new(), Pipe::terminal(Pipe::new()), Arc::new(AtomicBool::new(false)));
+        let account = Account::unlimited();
+        let (pipe, echo) = (Pipe::new(&account), Pipe::new(&account).terminal());
+        let interrupted = Arc::new(AtomicBool::new(false));
         let told = interrupted.clone();
         let stdin = PipeWriter { pipe: pipe.clone(), keep: false };
         let mut terminal = Terminal::new(stdin, echo.clone(), move || told.store(true, Ordering::Relaxed));

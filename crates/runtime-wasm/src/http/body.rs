@@ -14,6 +14,10 @@ use http_body_util::BodyExt as _;
 use wasmtime_wasi_http::{Error, p2::body::HyperOutgoingBody};
 
 use super::{call::Held, connection::Busy};
+use crate::charge::Charge;
+
+/// A body that its connection has counted already.
+const SMALL_BYTES: u64 = 16 << 10;
 
 pub enum Body {
     Text(Option<Bytes>),
@@ -26,6 +30,8 @@ pub struct Whole {
     frames: VecDeque<Result<Frame<Bytes>, Error>>,
     /// Bytes left, unless trailers or an error follow.
     exact: Option<u64>,
+    /// Of a large one: its guest counts it no longer.
+    _charge: Option<Charge>,
 }
 
 /// A body whose guest runs on while the connection asks for more: if the client does not read, nothing asks.
@@ -36,27 +42,35 @@ pub struct GuestBody {
 }
 
 impl Body {
-    /// A guest's response as it is sent.
-    pub fn of(call: Held, mut body: HyperOutgoingBody, busy: Busy, head_only: bool) -> Self {
+    /// A guest's response as it is sent; none if there is no memory to keep it until it is.
+    pub fn of(
+        call: Held,
+        mut body: HyperOutgoingBody,
+        busy: Busy,
+        head_only: bool,
+        charge: impl FnOnce(u64) -> Option<Charge>,
+    ) -> Option<Self> {
         // What a HEAD request's guest has written says nothing of the length.
         if head_only || !call.ended() {
-            return Self::Guest(GuestBody { call, body, _busy: busy });
+            return Some(Self::Guest(GuestBody { call, body, _busy: busy }));
         }
         let mut frames = VecDeque::new();
-        let mut exact = Some(0);
+        let (mut exact, mut held) = (Some(0), 0);
         loop {
             match body.frame().now_or_never() {
                 Some(Some(frame)) => {
                     let bytes = frame.as_ref().ok().and_then(Frame::data_ref).map(|data| data.len() as u64);
                     exact = exact.zip(bytes).map(|(sum, bytes)| sum + bytes);
+                    held += bytes.unwrap_or(0);
                     frames.push_back(frame);
                 }
                 Some(None) => break,
                 // It still waits for something, although its guest has ended.
-                None => return Self::Guest(GuestBody { call, body, _busy: busy }),
+                None => return Some(Self::Guest(GuestBody { call, body, _busy: busy })),
             }
         }
-        Self::Whole(Whole { frames, exact })
+        let charge = if held > SMALL_BYTES { Some(charge(held)?) } else { None };
+        Some(Self::Whole(Whole { frames, exact, _charge: charge }))
     }
 }
 
@@ -67,7 +81,7 @@ impl http_body::Body for Body {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match &mut *self {
             Self::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
-            Self::Whole(Whole { frames, exact }) => {
+            Self::Whole(Whole { frames, exact, .. }) => {
                 let frame = frames.pop_front();
                 if let (Some(left), Some(Ok(frame))) = (exact, &frame) {
                     *left -= frame.data_ref().map_or(0, |data| data.len() as u64);

@@ -6,7 +6,7 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -22,6 +22,7 @@ use hyper_util::{
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 
 use super::{request, server::Server};
+use crate::charge::Charge;
 
 /// From the connection to the end of its first request's headers.
 pub const OPENING_MAX: Duration = Duration::from_secs(10);
@@ -34,6 +35,12 @@ const STREAMS_MAX: u32 = 128;
 /// What an HTTP/2 client may send of bodies that nobody reads: of one request, and of all of a connection.
 const STREAM_WINDOW_BYTES: u32 = 128 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
+/// What is kept of an HTTP/2 response that its client does not read, beside the chunks that its request counts.
+const SEND_BYTES: usize = 64 << 10;
+/// What a connection counts as its container's memory: the headers that it reads.
+pub const BYTES: u64 = HEADER_BYTES_MAX as u64;
+/// What it counts beside that from its first request of HTTP/2 on.
+const BYTES_HTTP2: u64 = CONNECTION_WINDOW_BYTES as u64;
 /// An HTTP/2 client that does not answer pings is gone.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -48,6 +55,8 @@ pub struct Connection {
     ending: AtomicBool,
     dead: AtomicBool,
     waker: AtomicWaker,
+    /// Of an HTTP/2 connection.
+    windows: OnceLock<Charge>,
     server: Arc<Server>,
 }
 
@@ -61,6 +70,7 @@ impl Connection {
             ending: AtomicBool::new(false),
             dead: AtomicBool::new(false),
             waker: AtomicWaker::new(),
+            windows: OnceLock::new(),
             server,
         })
     }
@@ -89,6 +99,19 @@ impl Connection {
         } else if idle > limit {
             self.end();
         }
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.dead.load(Ordering::SeqCst)
+    }
+
+    /// Counts what an HTTP/2 client may send of bodies that nobody reads; whether there is memory for it.
+    pub fn has_windows(&self) -> bool {
+        if self.windows.get().is_none() {
+            let Some(charge) = self.server.charge(BYTES_HTTP2) else { return false };
+            let _ = self.windows.set(charge);
+        }
+        true
     }
 
     /// Whether a request is alone on its connection, which can then be closed for it.
@@ -122,6 +145,7 @@ impl Drop for Busy {
 /// Serves a connection to its end.
 pub async fn run(server: Arc<Server>, connection: Arc<Connection>, stream: TcpStream, room: OwnedSemaphorePermit) {
     let _registered = Registered { server: server.clone(), id: connection.id, _room: room };
+    let Some(_memory) = server.memory(&connection).await else { return };
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(error = %error, "TCP_NODELAY not set");
     }
@@ -134,6 +158,7 @@ pub async fn run(server: Arc<Server>, connection: Arc<Connection>, stream: TcpSt
         .max_header_list_size(HEADER_BYTES_MAX as u32)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BYTES)
         .keep_alive_interval(PING_INTERVAL);
     let shared = connection.clone();
     let service = service_fn(move |request| request::answer(server.clone(), Busy::new(shared.clone()), request));

@@ -16,10 +16,12 @@ mod body;
 mod call;
 mod connection;
 mod faults;
+mod held;
 mod outgoing;
 mod request;
 mod server;
 mod setting;
+mod slots;
 mod state;
 mod tls;
 
@@ -32,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 pub use outgoing::Outgoing;
 pub use server::serve;
 pub use setting::for_host;
+pub use slots::Slots;
 pub use state::State;
 
 use crate::{
@@ -85,6 +88,8 @@ pub struct Seat {
     pub lanes: Arc<Lanes>,
     pub ticker: Arc<Ticker>,
     pub bucket: Option<SharedBucket>,
+    /// The node's instances for requests.
+    pub slots: Arc<Slots>,
     pub log: Log,
     /// Ends it at once with that exit, whatever it is doing.
     pub kill: oneshot::Receiver<Exit>,

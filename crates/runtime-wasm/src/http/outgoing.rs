@@ -46,6 +46,9 @@ const BETWEEN_BYTES_TIME: Duration = Duration::from_secs(60);
 const TIME_MAX: Duration = Duration::from_secs(600);
 /// Of a response; larger ones fail.
 const HEADER_BYTES_MAX: usize = 64 << 10;
+/// What one connection holds of bodies that nobody takes: part of what its socket counts (see `SOCKET_BYTES` of the network).
+const WINDOW_BYTES: u32 = 128 << 10;
+const SEND_BYTES: usize = 64 << 10;
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 4;
 
@@ -191,7 +194,11 @@ async fn handshake(target: &Target, stream: TcpStream) -> Result<Client, Error> 
     let stream = TokioIo::new(stream);
     if two {
         let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder.max_header_list_size(HEADER_BYTES_MAX as u32);
+        builder
+            .max_header_list_size(HEADER_BYTES_MAX as u32)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .max_send_buf_size(SEND_BYTES);
         let (sender, connection) = builder.handshake(stream).await?;
         let connection = spawn(async { drop(connection.await) });
         return Ok(Client { sender: Sender::Http2(sender), connection });

@@ -30,12 +30,19 @@ use super::{
     body::{Body, text},
     call::{Call, Fault, Held, Outcome},
     connection::Busy,
-    server::Server,
+    held::CHUNKS,
+    server::{Place, Room, Server},
+    slots::Slot,
+    state::BODY_CHUNK_BYTES_MAX,
 };
 use crate::{
     guest::{self, Host, RESOURCES_MAX},
     lanes::Metered,
 };
+
+/// What an instance counts from its first memory on for the bodies of its request: chunks of the answer that wait to be sent,
+/// and a part of what came that was not read yet.
+const BODIES_BYTES: u64 = (CHUNKS + 1) * BODY_CHUNK_BYTES_MAX as u64;
 
 type Answer = Result<Response<HyperOutgoingBody>, ErrorCode>;
 
@@ -46,6 +53,9 @@ pub async fn answer(
 ) -> Result<Response<Body>, Infallible> {
     if let Err(status) = name_host(&mut request, &server.address) {
         return Ok(text(status));
+    }
+    if request.version() == Version::HTTP_2 && !busy.connection().has_windows() {
+        return Ok(text(StatusCode::SERVICE_UNAVAILABLE));
     }
     let Some(place) = server.place().await else { return Ok(text(StatusCode::SERVICE_UNAVAILABLE)) };
     server.await_processor().await;
@@ -69,7 +79,11 @@ pub async fn answer(
         Some(Ok(_)) if call.ended() && call.failed() => text(StatusCode::INTERNAL_SERVER_ERROR),
         Some(Ok(response)) => {
             call.answered();
-            response.map(|body| Body::of(call, body, busy, head_only))
+            let (head, body) = response.into_parts();
+            match Body::of(call, body, busy, head_only, |bytes| server.charge(bytes)) {
+                Some(body) => Response::from_parts(head, body),
+                None => text(StatusCode::SERVICE_UNAVAILABLE),
+            }
         }
         Some(Err(code)) => text(status_of(&code)),
         None => text(match call.fault() {
@@ -103,14 +117,18 @@ pub struct Instance {
     pub yielded: Arc<AtomicBool>,
     /// Requests that it has answered.
     pub served: u32,
+    /// Dropped after the store: then its room is free.
+    _slot: Slot,
 }
 
 impl Instance {
-    pub fn new(server: &Server) -> Result<Self, String> {
+    fn new(server: &Server, slot: Slot) -> Result<Self, String> {
         let yielded = Arc::new(AtomicBool::new(false));
         let mut store = guest::store(&server.launch, None, &yielded)?;
-        store.data_mut().limits.set_instance_max(server.setting.instance_memory_bytes_max);
-        Ok(Self { store, proxy: None, yielded, served: 0 })
+        let limits = &mut store.data_mut().limits;
+        limits.set_instance_max(server.setting.instance_memory_bytes_max);
+        limits.set_host_bytes(BODIES_BYTES);
+        Ok(Self { store, proxy: None, yielded, served: 0, _slot: slot })
     }
 }
 
@@ -119,12 +137,12 @@ fn begin(
     busy: &Busy,
     request: Request<Incoming>,
     sender: oneshot::Sender<Answer>,
-    place: OwnedSemaphorePermit,
+    Place { room, turn }: Place,
 ) -> Result<Held, StatusCode> {
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    let mut instance = match server.warm() {
-        Some(instance) => instance,
-        None => Instance::new(server).map_err(|error| {
+    let mut instance = match room {
+        Room::Warm(instance) => instance,
+        Room::Fresh(slot) => Instance::new(server, slot).map_err(|error| {
             tracing::warn!(error, "no store for a request");
             StatusCode::SERVICE_UNAVAILABLE
         })?,
@@ -135,7 +153,7 @@ fn begin(
     })?;
     let outcome = Outcome::default();
     let yielded = instance.yielded.clone();
-    let run = std::panic::AssertUnwindSafe(run(server.clone(), instance, request, out, place, outcome.clone()));
+    let run = std::panic::AssertUnwindSafe(run(server.clone(), instance, request, out, turn, outcome.clone()));
     let guard = outcome.clone();
     let guest = run.catch_unwind().map(move |ended| {
         ended.unwrap_or_else(|_| {
@@ -176,13 +194,15 @@ async fn run(
     mut instance: Instance,
     request: Resource<HostIncomingRequest>,
     out: Resource<HostResponseOutparam>,
-    place: OwnedSemaphorePermit,
+    turn: OwnedSemaphorePermit,
     outcome: Outcome,
 ) -> Exit {
     let exit = match handle(&server, &mut instance, request, out, &outcome).await {
         Ok(()) => {
             instance.served += 1;
-            server.keep_warm(instance);
+            if !instance.store.data().limits.over {
+                server.keep_warm(instance);
+            }
             Exit::from_code(0)
         }
         Err(error) if matches!(error.downcast_ref(), Some(I32Exit(0))) => Exit::from_code(0),
@@ -193,7 +213,7 @@ async fn run(
             guest::exit_of(&error, refused, &server.launch.usage)
         }
     };
-    drop(place);
+    drop(turn);
     exit
 }
 

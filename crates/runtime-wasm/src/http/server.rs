@@ -27,8 +27,10 @@ use super::{
     faults::Faults,
     request::Instance,
     setting::Setting,
+    slots::{Slot, Slots},
 };
 use crate::{
+    charge::{Account, Charge},
     engine::Ticker,
     guest::{Host, Launch, start_error},
     lanes::{Lanes, SharedBucket},
@@ -54,6 +56,9 @@ pub struct Server {
     pub lanes: Arc<Lanes>,
     pub ticker: Arc<Ticker>,
     pub bucket: Option<SharedBucket>,
+    /// Counts the memory of what is no instance.
+    account: Account,
+    slots: Arc<Slots>,
     pub log: Log,
     /// The host of a request that names none.
     pub address: HeaderValue,
@@ -82,12 +87,15 @@ pub async fn serve(program: ProxyPre<Host>, launch: Launch, seat: Seat) -> Exit 
     if let Err(error) = rustix::net::listen(&listener.socket, i32::from(setting.backlog)) {
         tracing::debug!(error = %error, "backlog not set");
     }
+    bound_buffers(&listener.socket);
     seat.control.listens.cancel();
     // An address is made of visible characters.
     let address = HeaderValue::try_from(listener.address.to_string()).unwrap_or(HeaderValue::from_static("localhost"));
     let server = Arc::new(Server {
         program,
+        account: launch.account(),
         launch,
+        slots: seat.slots,
         lanes: seat.lanes,
         ticker: seat.ticker,
         bucket: seat.bucket,
@@ -187,7 +195,9 @@ impl Server {
         }
         let cold: Vec<_> = {
             let mut warm = self.warm.lock();
-            let count = warm.iter().take_while(|(used, _)| now.duration_since(*used) > WARM_MAX).count();
+            let short = self.slots.are_short();
+            let over = |used: &Instant| short || now.duration_since(*used) > WARM_MAX;
+            let count = warm.iter().take_while(|(used, _)| over(used)).count();
             warm.drain(..count).collect()
         };
         drop(cold);
@@ -222,16 +232,57 @@ impl Server {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// The right to run one request; none when too many wait, or it takes too long.
-    pub async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(place) = self.places.clone().try_acquire_owned() {
-            return Some(place);
-        }
+    /// The right to run one request, and what to run it in; none when too many wait, or it takes too long.
+    pub async fn place(&self) -> Option<Place> {
+        let turn = self.places.clone().try_acquire_owned().ok();
+        let turn = match turn {
+            Some(turn) => match self.room() {
+                Some(room) => return Some(Place { room, turn }),
+                None => Some(turn),
+            },
+            None => None,
+        };
         let waiting = Waiting(&self.waiting);
         if waiting.0.fetch_add(1, Ordering::SeqCst) >= WAITING_MAX {
             return None;
         }
-        timeout(WAIT_MAX, self.places.clone().acquire_owned()).await.ok()?.ok()
+        let wait = async {
+            let turn = match turn {
+                Some(turn) => turn,
+                None => self.places.clone().acquire_owned().await.ok()?,
+            };
+            let room = match self.room() {
+                Some(room) => room,
+                None => Room::Fresh(self.slots.wait().await),
+            };
+            Some(Place { room, turn })
+        };
+        timeout(WAIT_MAX, wait).await.ok()?
+    }
+
+    fn room(&self) -> Option<Room> {
+        self.warm().map(Room::Warm).or_else(|| self.slots.take().map(Room::Fresh))
+    }
+
+    /// Memory for one more connection. Where there is none it waits, and its client with it; none when it is closed meanwhile.
+    pub async fn memory(&self, connection: &Connection) -> Option<Charge> {
+        loop {
+            if let Ok(charge) = self.account.charge(connection::BYTES) {
+                return Some(charge);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(ACCEPT_BACKOFF) => {}
+                () = self.closed.cancelled() => return None,
+            }
+            if connection.is_over() {
+                return None;
+            }
+        }
+    }
+
+    /// Memory for as long as the charge lives.
+    pub fn charge(&self, bytes: u64) -> Option<Charge> {
+        self.account.charge(bytes).ok()
     }
 
     /// A container that has used up its processor time begins nothing.
@@ -246,19 +297,43 @@ impl Server {
         }
     }
 
-    pub fn warm(&self) -> Option<Instance> {
+    fn warm(&self) -> Option<Instance> {
         if self.setting.reuse == 1 {
             return None;
         }
         self.warm.lock().pop().map(|(_, instance)| instance)
     }
 
-    /// For the next request, if it may answer one more.
+    /// For the next request, if it may answer one more, and no other server's waits for the room that it takes.
     pub fn keep_warm(&self, instance: Instance) {
-        if instance.served < self.setting.reuse && !self.closed.is_cancelled() {
+        if instance.served < self.setting.reuse && !self.closed.is_cancelled() && !self.slots.are_short() {
             self.warm.lock().push((Instant::now(), instance));
         }
     }
+}
+
+/// What is on its way over a connection waits in the system: as much as for other sockets of guests, for the listener's
+/// connections have its sizes.
+fn bound_buffers(listener: &TcpListener) {
+    use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
+    let size = crate::net::BUFFER_BYTES_MAX as usize;
+    let set = set_socket_recv_buffer_size(listener, size).and_then(|()| set_socket_send_buffer_size(listener, size));
+    if let Err(error) = set {
+        tracing::debug!(error = %error, "sizes of socket buffers not set");
+    }
+}
+
+/// The right to run one request.
+pub struct Place {
+    pub room: Room,
+    /// Within its server's concurrency.
+    pub turn: OwnedSemaphorePermit,
+}
+
+/// Where a request is run.
+pub enum Room {
+    Warm(Instance),
+    Fresh(Slot),
 }
 
 struct Waiting<'a>(&'a AtomicUsize);

@@ -12,28 +12,34 @@ use wasmtime_wasi_http::{
     WasiHttpHooks, WasiHttpView, p2::bindings::http::types::ErrorCode,
 };
 
-use super::outgoing::{Outgoing, Sent};
+use super::{
+    held::Held,
+    outgoing::{Outgoing, Sent},
+};
 use crate::guest::Host;
 
 /// What a guest may hand over in one write of a body, and so what the host buffers of it (twice): 64 KiB.
-const BODY_CHUNK_BYTES_MAX: usize = 64 << 10;
+pub const BODY_CHUNK_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Default)]
 pub struct State {
     context: WasiHttpCtx,
     hooks: Hooks,
+    held: Held,
 }
 
 impl State {
     pub fn new(outgoing: Outgoing) -> Self {
-        Self { context: WasiHttpCtx::default(), hooks: Hooks { outgoing: Some(outgoing) } }
+        Self { hooks: Hooks { outgoing: Some(outgoing) }, ..Self::default() }
     }
 }
 
 impl WasiHttpView for Host {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        let State { context, hooks } = &mut self.http;
-        WasiHttpCtxView { ctx: context, table: self.wasi.ctx().table, hooks }
+        let State { context, hooks, held } = &mut self.http;
+        let table = self.wasi.ctx().table;
+        held.called(table, &mut self.limits);
+        WasiHttpCtxView { ctx: context, table, hooks }
     }
 }
 

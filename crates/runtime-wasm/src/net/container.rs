@@ -13,30 +13,38 @@ use super::{
     p1,
     pod::{Bound, PodNet},
     policy::{Denied, Mode, Why},
-    sockets::{loopback, shown},
+    sockets::{BUFFER_BYTES_MAX, loopback, shown},
 };
-use crate::process::Warn;
+use crate::{
+    charge::{Account, Charge},
+    process::Warn,
+};
 
 /// Sockets that the guests of one container may have at once (open, accepted or listening). What is beyond gets
 /// `new-socket-limit`, as a process that is out of file descriptors, and so it is when all guests of the node
 /// together have half of the descriptors that the node may have.
 pub const SOCKETS_MAX: usize = 256;
 
+/// What waits in one socket at most, and so what each counts as memory of its container: the system's two buffers, and one
+/// datagram or write of the host's (64 KiB).
+pub const SOCKET_BYTES: u64 = 2 * BUFFER_BYTES_MAX + (64 << 10);
+
 /// One container's share: its own guest and what is exec'd in it.
 pub struct ContainerNet {
     pub pod: Arc<PodNet>,
+    account: Account,
     sockets: AtomicUsize,
     denied_told: AtomicBool,
     limit_told: AtomicBool,
 }
 
 impl ContainerNet {
-    pub fn new(pod: Arc<PodNet>) -> Arc<Self> {
+    pub fn new(pod: Arc<PodNet>, account: Account) -> Arc<Self> {
         let (denied_told, limit_told) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Self { pod, sockets: AtomicUsize::new(0), denied_told, limit_told })
+        Arc::new(Self { pod, account, sockets: AtomicUsize::new(0), denied_told, limit_told })
     }
 
-    /// Room for one more socket, for as long as the permit lives.
+    /// Room for one more socket and for what waits in it, for as long as the permit lives.
     pub fn socket(self: &Arc<Self>) -> Option<SocketPermit> {
         if self.sockets.fetch_add(1, Ordering::Relaxed) >= SOCKETS_MAX {
             self.sockets.fetch_sub(1, Ordering::Relaxed);
@@ -46,7 +54,12 @@ impl ContainerNet {
             self.sockets.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        Some(SocketPermit(self.clone()))
+        let Ok(charge) = self.account.charge(SOCKET_BYTES) else {
+            self.sockets.fetch_sub(1, Ordering::Relaxed);
+            self.pod.network().uncount_socket();
+            return None;
+        };
+        Some(SocketPermit { net: self.clone(), _charge: charge })
     }
 
     /// Tells the user of the first connection that was denied.
@@ -64,17 +77,25 @@ impl ContainerNet {
     pub fn full(&self, warn: &Warn) {
         if !self.limit_told.swap(true, Ordering::Relaxed) {
             let count = self.sockets.load(Ordering::Relaxed);
-            warn("SocketLimit", format!("no room for another socket: it has {count}, and may have {SOCKETS_MAX}"));
+            let memory = match self.account.charge(SOCKET_BYTES) {
+                Ok(_) => String::new(),
+                Err(full) => format!("; what waits in one counts as memory: {full}"),
+            };
+            let text = format!("no room for another socket: it has {count}, and may have {SOCKETS_MAX}{memory}");
+            warn("SocketLimit", text);
         }
     }
 }
 
-pub struct SocketPermit(Arc<ContainerNet>);
+pub struct SocketPermit {
+    net: Arc<ContainerNet>,
+    _charge: Charge,
+}
 
 impl Drop for SocketPermit {
     fn drop(&mut self) {
-        self.0.sockets.fetch_sub(1, Ordering::Relaxed);
-        self.0.pod.network().uncount_socket();
+        self.net.sockets.fetch_sub(1, Ordering::Relaxed);
+        self.net.pod.network().uncount_socket();
     }
 }
 

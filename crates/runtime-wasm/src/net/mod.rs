@@ -41,7 +41,7 @@ use table::Table;
 pub use container::{ContainerNet, GuestNet};
 pub use pod::{PodFacts, PodNet};
 pub use policy::{Mode, Policy};
-pub use sockets::{PodSockets, add_to_linker};
+pub use sockets::{BUFFER_BYTES_MAX, PodSockets, add_to_linker};
 pub use table::Protocol;
 
 /// How old the list of the node's own addresses may be when a guest connects to the outside.

@@ -12,6 +12,7 @@ use wasmtime_wasi::sockets::SocketAddrUse;
 use super::{
     Network,
     policy::{self, Denied, Mode, Policy, Why},
+    sockets::BUFFER_BYTES_MAX,
     table::Protocol,
 };
 
@@ -204,9 +205,14 @@ impl PodNet {
     /// `ConnectionRefused` and those of the system, and `PermissionDenied` with the reason.
     pub async fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
         match self.route(Protocol::Tcp, to)? {
-            Route::Outside(address) => TcpStream::connect(address).await,
+            Route::Outside(address) => {
+                let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+                bound_buffers(&socket)?;
+                socket.connect(address).await
+            }
             Route::Pod(actual) => {
                 let socket = TcpSocket::new_v4()?;
+                bound_buffers(&socket)?;
                 socket.bind(SocketAddr::new(self.ip.into(), 0))?;
                 socket.connect(actual.into()).await
             }
@@ -218,6 +224,13 @@ impl Drop for PodNet {
     fn drop(&mut self) {
         self.network.table.lock().give_back(self.offset);
     }
+}
+
+/// As much waits in it as its container counts for it.
+fn bound_buffers(socket: &TcpSocket) -> io::Result<()> {
+    let size = BUFFER_BYTES_MAX as u32;
+    socket.set_recv_buffer_size(size)?;
+    socket.set_send_buffer_size(size)
 }
 
 /// Whether the host cannot take a port that the pod has: only root may, or a process of the host listens on every address.

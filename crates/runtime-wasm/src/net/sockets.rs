@@ -18,9 +18,10 @@ use wasmtime_wasi::{
 use super::{container::GuestNet, lookup, pod::Unreachable};
 use crate::guest::Host;
 
-/// Bytes that the system keeps for each direction of a socket unless the guest asks for others, and the most it may ask for.
-pub(super) const BUFFER_BYTES_DEFAULT: u64 = 256 << 10;
-pub(super) const BUFFER_BYTES_MAX: u64 = 1 << 20;
+/// Bytes that the system keeps for each direction of a socket unless the guest asks for others, and the most it may ask for:
+/// as much as the system begins with by itself.
+pub(super) const BUFFER_BYTES_DEFAULT: u64 = 128 << 10;
+pub const BUFFER_BYTES_MAX: u64 = BUFFER_BYTES_DEFAULT;
 
 /// What a guest's call on a socket works with.
 pub struct PodSockets<'a> {

@@ -11,6 +11,7 @@ use tokio::sync::SetOnce;
 
 use super::shared::Shared;
 use crate::{
+    charge::Account,
     exec::{Hub, Processes},
     files, http,
     images::RunConfig,
@@ -64,6 +65,8 @@ impl Shared {
             env.retain(|(name, _)| !http::for_host(name));
         }
         let usage = Arc::new(Usage::default());
+        let memory_bytes_max = config.resources.memory_bytes_max.unwrap_or(shared.config.memory_bytes_default);
+        let account = Account::new(memory_bytes_max, usage.clone(), shared.budget.clone());
         let root = shared.containers_directory().join(unique());
         let process = Process {
             setup,
@@ -79,8 +82,9 @@ impl Shared {
             usage,
             bucket: config.resources.cpu_millis_max.map(|millis| Arc::new(Mutex::new(Bucket::new(millis)))),
             processes: Processes::default(),
-            hub: Hub::new(config.stdin, config.stdin_once, config.tty),
-            net: ContainerNet::new(shared.net(sandbox)?),
+            hub: Hub::new(config.stdin, config.stdin_once, config.tty, account.clone()),
+            net: ContainerNet::new(shared.net(sandbox)?, account.clone()),
+            account,
             log: Mutex::default(),
             kill: Mutex::default(),
             server,

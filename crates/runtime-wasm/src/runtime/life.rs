@@ -120,7 +120,7 @@ impl Shared {
         let yielded = Arc::new(AtomicBool::new(false));
         let usage = run.usage.clone();
         let bucket = container.extra.bucket.clone();
-        let (seat, kill) = Self::seat(container, started, run.main, kill);
+        let (seat, kill) = self.seat(container, started, run.main, kill);
         Metered {
             guest: Box::pin(self.clone().guest(container.clone(), run, yielded.clone(), seat)),
             kill,
@@ -136,6 +136,7 @@ impl Shared {
 
     /// A server's place, and the means to kill a process: a server's requests end before it does, so it has them itself.
     fn seat(
+        &self,
         container: &Container<Process>,
         started: &Started,
         main: bool,
@@ -148,7 +149,8 @@ impl Shared {
         };
         let net = process.net.pod.clone();
         let (lanes, ticker, bucket) = (started.lanes.clone(), started.ticker.clone(), process.bucket.clone());
-        (Some(Seat { control, net, lanes, ticker, bucket, log, kill }), None)
+        let slots = self.request_slots.clone();
+        (Some(Seat { control, net, lanes, ticker, bucket, slots, log, kill }), None)
     }
 
     /// created → running, once, with its log there and the means to end it.

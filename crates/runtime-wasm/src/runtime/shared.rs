@@ -17,6 +17,7 @@ use crate::{
     compile::Compiler,
     config::WasmConfig,
     engine::{self, Ticker},
+    http::Slots,
     images::Images,
     lanes::Lanes,
     limits::Budget,
@@ -34,7 +35,10 @@ use crate::{
 pub(crate) struct Shared {
     pub(super) config: WasmConfig,
     pub(super) capabilities: Capabilities,
+    /// Containers and what is exec'd in them, each with an instance.
     pub(super) instances_max: usize,
+    /// The instances of requests, beside those.
+    pub(super) request_slots: Arc<Slots>,
     pub(crate) ledger: Ledger<Process>,
     pub(super) images: Images,
     pub(super) compiler: Arc<Compiler>,
@@ -70,7 +74,8 @@ impl Shared {
         let failed = |error: std::io::Error| {
             Error::Internal(format!("failed to open the Wasm runtime's directory {}: {error}", config.root.display()))
         };
-        let (instances_max, limit) = engine::capacity(config.instances_max);
+        let capacity = engine::capacity(config.instances_max);
+        let instances_max = capacity.containers;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         std::fs::create_dir_all(&config.root).map_err(failed)?;
         let images = Images::open(&config.root).map_err(failed)?;
@@ -85,7 +90,7 @@ impl Shared {
             stats: true,
             port_forward: true,
             pod_ip: true,
-            containers_max: Some((instances_max, limit)),
+            containers_max: Some((instances_max, capacity.limit)),
             ..Capabilities::default()
         };
         sweep::sweep(&config.root, &capabilities.version, &images.modules());
@@ -99,6 +104,7 @@ impl Shared {
             config,
             capabilities,
             instances_max,
+            request_slots: Slots::new(capacity.requests),
             ledger: Ledger::new(),
             images,
             compiler,
@@ -127,7 +133,8 @@ impl Shared {
         let make = || {
             let failed = |error: String| Error::Internal(format!("failed to start the Wasm engine: {error}"));
             let wasi_0_3 = self.config.wasi_0_3;
-            let engine = engine::engine(self.instances_max, wasi_0_3).map_err(|error| failed(format!("{error:#}")))?;
+            let engine = engine::engine(self.instances_max + self.request_slots.max(), wasi_0_3)
+                .map_err(|error| failed(format!("{error:#}")))?;
             let processors = std::thread::available_parallelism().map_or(1, usize::from);
             let threads = self.config.guest_threads.unwrap_or(processors).max(1);
             let common = Machine::new(engine.clone(), &Variant::default(), wasi_0_3);

@@ -22,11 +22,12 @@ use wasmtime_wasi::{WasiCtxBuilder, p2::pipe::MemoryOutputPipe};
 use wasmtime_wizer::Wizer;
 
 use crate::{
+    charge::Account,
     compile::hex,
     config::IMAGE_BYTES_MAX,
     engine::Ticker,
     guest::{self, Host},
-    limits::{Budget, Limits, Usage},
+    limits::{Budget, Limits},
     messages,
     program::Machine,
 };
@@ -90,7 +91,7 @@ impl Snapshot {
     fn store(&self, output: &MemoryOutputPipe) -> Store<Host> {
         let mut wasi = WasiCtxBuilder::new();
         wasi.stdout(output.clone()).stderr(output.clone());
-        let limits = Limits::new(self.memory_bytes_max, Arc::new(Usage::default()), self.budget.clone());
+        let limits = Limits::new(Account::new(self.memory_bytes_max, Arc::default(), self.budget.clone()));
         let host = Host::alone(wasi.build_p1(), limits);
         guest::store_of(&self.machine.engine, host, Arc::new(AtomicBool::new(false)))
     }

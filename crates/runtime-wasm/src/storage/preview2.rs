@@ -3,17 +3,28 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::{
     filesystem::{Descriptor, WasiFilesystemCtxView, WasiFilesystemView as _},
     p2::{
-        DynInputStream, DynOutputStream, FsError, FsResult, OutputStream, Pollable, StreamError, StreamResult,
+        DynInputStream, DynOutputStream, FsError, FsResult, InputStream, OutputStream, Pollable, StreamError,
+        StreamResult,
         bindings::filesystem::types::{self, HostDescriptor, HostDirectoryEntryStream},
     },
 };
 
 use super::{Evicted, Opened, Storage};
-use crate::guest::Host;
+use crate::{
+    charge::{Account, Charge},
+    guest::Host,
+    limits::OutOfMemory,
+};
+
+/// What one stream of a file holds at most when the guest does not wait for it: one read or write.
+const STREAM_BYTES: u64 = 64 << 10;
+/// What one name of a directory takes at most.
+const ENTRY_BYTES: u64 = 320;
 
 struct Counted;
 
@@ -25,6 +36,7 @@ struct View<'a> {
     files: WasiFilesystemCtxView<'a>,
     storage: &'a Arc<Storage>,
     opened: &'a mut Opened,
+    account: &'a Account,
 }
 
 /// Takes the place of what `wasmtime_wasi` has put into the linker.
@@ -34,6 +46,7 @@ pub fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
         files: host.wasi.filesystem(),
         storage: &host.holdings.storage,
         opened: &mut host.holdings.opened,
+        account: host.limits.account(),
     })?;
     linker.allow_shadowing(false);
     Ok(())
@@ -50,7 +63,8 @@ impl View<'_> {
     fn counted(&mut self, stream: Resource<DynOutputStream>) -> FsResult<Resource<DynOutputStream>> {
         let place = self.files.table.get_mut(&stream)?;
         let inner = std::mem::replace(place, Box::new(wasmtime_wasi::p2::pipe::ClosedOutputStream));
-        *place = Box::new(Writer { inner, storage: self.storage.clone(), over: false, evicted: None });
+        let (storage, charge) = (self.storage.clone(), self.account.nothing());
+        *place = Box::new(Writer { inner, storage, charge, over: false, evicted: None });
         Ok(stream)
     }
 }
@@ -140,11 +154,26 @@ impl HostDescriptor for View<'_> {
         self.counted(stream)
     }
 
+    fn read_via_stream(&mut self, fd: Fd, offset: u64) -> FsResult<Resource<DynInputStream>> {
+        let stream = self.files.read_via_stream(fd, offset)?;
+        let charge = self.account.nothing();
+        let place = self.files.table.get_mut(&stream)?;
+        let inner = std::mem::replace(place, Box::new(wasmtime_wasi::p2::pipe::ClosedInputStream));
+        *place = Box::new(Reader { inner, charge });
+        Ok(stream)
+    }
+
+    async fn read_directory(&mut self, fd: Fd) -> FsResult<Resource<types::DirectoryEntryStream>> {
+        let read = self.files.read_directory(fd).await?;
+        let entries = self.files.table.delete(read)?.into_iter();
+        let bytes = (entries.size_hint().0 as u64).saturating_mul(ENTRY_BYTES);
+        let charge = self.account.charge(bytes).map_err(|_| types::ErrorCode::InsufficientMemory)?;
+        let directory = self.files.table.push(Directory { entries: Mutex::new(entries), _charge: charge })?;
+        Ok(Resource::new_own(directory.rep()))
+    }
+
     // The others take nothing.
 
-    fn read_via_stream(&mut self, fd: Fd, offset: u64) -> FsResult<Resource<DynInputStream>> {
-        self.files.read_via_stream(fd, offset)
-    }
     async fn advise(&mut self, fd: Fd, offset: u64, length: u64, advice: types::Advice) -> FsResult<()> {
         self.files.advise(fd, offset, length, advice).await
     }
@@ -165,9 +194,6 @@ impl HostDescriptor for View<'_> {
     }
     async fn read(&mut self, fd: Fd, length: u64, offset: u64) -> FsResult<(Vec<u8>, bool)> {
         HostDescriptor::read(&mut self.files, fd, length, offset).await
-    }
-    async fn read_directory(&mut self, fd: Fd) -> FsResult<Resource<types::DirectoryEntryStream>> {
-        self.files.read_directory(fd).await
     }
     async fn sync(&mut self, fd: Fd) -> FsResult<()> {
         self.files.sync(fd).await
@@ -216,23 +242,69 @@ impl HostDescriptor for View<'_> {
     }
 }
 
+/// What is in a directory, read at once and given one by one. It stands in the table where the WASI crate's own would.
+struct Directory {
+    entries: Mutex<Box<dyn Iterator<Item = FsResult<types::DirectoryEntry>> + Send>>,
+    _charge: Charge,
+}
+
 impl HostDirectoryEntryStream for View<'_> {
     async fn read_directory_entry(
         &mut self,
         stream: Resource<types::DirectoryEntryStream>,
     ) -> FsResult<Option<types::DirectoryEntry>> {
-        self.files.read_directory_entry(stream).await
+        let directory = self.files.table.get_mut(&Resource::<Directory>::new_borrow(stream.rep()))?;
+        directory.entries.get_mut().next().transpose()
     }
 
     fn drop(&mut self, stream: Resource<types::DirectoryEntryStream>) -> wasmtime::Result<()> {
-        HostDirectoryEntryStream::drop(&mut self.files, stream)
+        self.files.table.delete(Resource::<Directory>::new_own(stream.rep()))?;
+        Ok(())
     }
+}
+
+/// A file's input stream: what was read for the guest and not taken yet is counted.
+struct Reader {
+    inner: DynInputStream,
+    charge: Charge,
+}
+
+#[async_trait::async_trait]
+impl Pollable for Reader {
+    async fn ready(&mut self) {
+        self.inner.ready().await;
+    }
+}
+
+#[async_trait::async_trait]
+impl InputStream for Reader {
+    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        if size > 0 {
+            full(self.charge.at_least(STREAM_BYTES))?;
+        }
+        self.inner.read(size)
+    }
+
+    async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
+        self.inner.blocking_read(size).await
+    }
+
+    async fn cancel(&mut self) {
+        self.inner.cancel().await;
+    }
+}
+
+/// As a system that has no memory says it.
+fn full(charged: Result<(), OutOfMemory>) -> StreamResult<()> {
+    charged.map_err(|_| StreamError::LastOperationFailed(std::io::Error::from(rustix::io::Errno::NOMEM).into()))
 }
 
 /// A file's output stream whose bytes are counted.
 struct Writer {
     inner: DynOutputStream,
     storage: Arc<Storage>,
+    /// For what is on its way to the disk while the guest goes on.
+    charge: Charge,
     /// A place may be full: nothing more is taken before that is known.
     over: bool,
     evicted: Option<Evicted>,
@@ -262,6 +334,7 @@ impl Pollable for Writer {
 impl OutputStream for Writer {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         let length = bytes.len() as u64;
+        full(self.charge.at_least(STREAM_BYTES))?;
         self.inner.write(bytes)?;
         self.over |= self.storage.wrote(length);
         Ok(())

@@ -276,7 +276,7 @@ pub async fn exec(container: Arc<Container<Process>>, tool: Tool, wanted: Stream
     }
     let seat = Seat::take()?;
     let (entry, killed) = process.processes.enter(tool.command.clone(), &process.usage)?;
-    let pipes = Pipes::new(wanted);
+    let pipes = Pipes::new(wanted, &process.account);
     let (tell, exited) = oneshot::channel();
     let attached = pipes.attached(wanted, &entry, exited);
     let cancel = Arc::new(Cancel::default());
