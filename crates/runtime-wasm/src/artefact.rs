@@ -1,7 +1,7 @@
 //! OCI images that hold Wasm: which manifest of an index, which layer of a manifest, and what its config says.
 //!
 //! The CNCF layout has exactly one Wasm layer; ordinary images have tar layers in which the entry point (or the only
-//! file ending in `.wasm`) is the module. What is neither is refused with the names of what was found.
+//! file ending in `.wasm`) is the module; Spin applications have several (see [`spin`]). What is neither is refused with the names of what was found.
 
 use std::{future::Future, io::Read};
 
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::{
     config::IMAGE_BYTES_MAX,
     images::{Content, RunConfig},
-    module,
+    module, spin,
 };
 
 pub const MANIFEST_TYPES: [&str; 4] = [
@@ -19,7 +19,7 @@ pub const MANIFEST_TYPES: [&str; 4] = [
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 ];
-const MODULE_TYPES: [&str; 3] = [
+pub const MODULE_TYPES: [&str; 3] = [
     "application/wasm",
     "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm",
     "application/vnd.wasm.content.layer.v1+wasm",
@@ -98,6 +98,9 @@ impl Document {
             }
             _ => ImageConfig::default(),
         };
+        if let Some(manifest) = spin::manifest(self.config.as_ref(), layers) {
+            return Self::application(id, config.run(), &blob(manifest.clone()).await?, layers, blob).await;
+        }
         let found = match self.module_layer()? {
             Some(layer) => blob(layer.clone()).await?,
             None => {
@@ -109,7 +112,33 @@ impl Document {
                 config.pick(files, layers)?
             }
         };
-        Ok(Content { digests: vec![id.clone()], id, module: module::read(&found)?, run: config.run(), signed_by: None })
+        Ok(Content {
+            digests: vec![id.clone()],
+            id,
+            module: module::read(&found)?,
+            run: config.run(),
+            signed_by: None,
+            app: None,
+        })
+    }
+
+    /// A Spin application: several modules, and what belongs to them.
+    async fn application<F>(
+        id: String,
+        run: RunConfig,
+        manifest: &[u8],
+        layers: &[Descriptor],
+        blob: impl Fn(Descriptor) -> F,
+    ) -> Result<Content, String>
+    where
+        F: Future<Output = Result<Vec<u8>, String>>,
+    {
+        let content = spin::read(manifest, layers, blob).await?;
+        // What the container counts as its program: one that is served in any case.
+        let served = content.app.routes.first().and_then(|(_, index)| content.app.components.get(*index));
+        let module = content.modules.iter().find(|(digest, _)| served.is_some_and(|first| first.module == *digest));
+        let module = module.map(|(_, bytes)| bytes.clone()).ok_or("the Spin application serves nothing")?;
+        Ok(Content { digests: vec![id.clone()], id, module, run, signed_by: None, app: Some(content) })
     }
 
     /// The one Wasm layer, if there is any.

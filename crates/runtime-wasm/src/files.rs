@@ -15,6 +15,7 @@ use wasmtime_wasi::FsPerms;
 
 use crate::nested;
 
+#[derive(Clone)]
 pub struct Preopen {
     pub host_path: PathBuf,
     pub guest_path: String,

@@ -7,7 +7,7 @@ use wasmtime::{
     Engine, PoolConcurrencyLimitError, Store, UpdateDeadline,
     component::{ResourceTable, ResourceTableError},
 };
-use wasmtime_wasi::{I32Exit, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx, sockets::WasiSocketsView};
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx, sockets::WasiSocketsView};
 
 use crate::{
     charge::Account,
@@ -21,6 +21,7 @@ use crate::{
     options::{Extras, Setup},
     process::Warn,
     program::{ENTRY_DEFAULT, Program, Runnable},
+    spin::{Part, Served},
     storage::{Evicted, Holdings, Storage},
     wasi3,
 };
@@ -127,6 +128,43 @@ pub struct Launch {
     pub warn: Warn,
     /// Of a program that serves requests.
     pub seat: Option<http::Seat>,
+    /// Of a Spin application.
+    pub app: Option<Arc<Served>>,
+    /// Which component of it.
+    pub part: Option<Arc<Part>>,
+}
+
+impl Launch {
+    /// The same for a component of its application.
+    pub fn of_part(&self, part: &Arc<Part>) -> Self {
+        let root = part.files.iter().map(|directory| Preopen {
+            host_path: directory.clone(),
+            guest_path: "/".to_owned(),
+            perms: FsPerms::ReadOnly,
+        });
+        let private = |preopen: &&Preopen| part.files.is_none() || preopen.guest_path != "/";
+        Self {
+            setup: self.setup.clone(),
+            program: part.program.clone(),
+            entry: None,
+            args: self.args.clone(),
+            env: part.env.clone(),
+            working_dir: self.working_dir.clone(),
+            preopens: root.chain(self.preopens.iter().filter(private).cloned()).collect(),
+            stdio: self.stdio.clone(),
+            usage: self.usage.clone(),
+            budget: self.budget.clone(),
+            memory_bytes_max: self.memory_bytes_max,
+            storage: self.storage.clone(),
+            yielded: self.yielded.clone(),
+            net: self.net.clone(),
+            listening: None,
+            warn: self.warn.clone(),
+            seat: None,
+            app: None,
+            part: Some(part.clone()),
+        }
+    }
 }
 
 impl Launch {
@@ -195,15 +233,20 @@ pub fn store(launch: &Launch, listening: Option<Listening>, yielded: &Arc<Atomic
             .map_err(|error| format!("failed to mount {:?}: {error}", preopen.guest_path))?;
     }
     let pod = launch.net.pod.clone();
-    wasi.allow_tcp(true)
-        .allow_udp(true)
+    let sockets = launch.part.as_ref().is_none_or(|part| part.hosts.allow_sockets());
+    wasi.allow_tcp(sockets)
+        .allow_udp(sockets)
         .socket_addr_check(move |address, used| Box::pin(std::future::ready(pod.permits(address, used))));
-    let extras = launch.setup.extras(&mut wasi);
+    let mut extras = launch.setup.extras(&mut wasi);
+    if let Some(part) = &launch.part {
+        extras.stores = extras.stores.of_part(part);
+    }
     wasi.max_random_size(RANDOM_BYTES_MAX);
     let limits = Limits::new(launch.account());
     let mut wasi = wasi.build_p1();
     wasi.ctx().table.set_max_capacity(RESOURCES_MAX);
-    let outgoing = http::Outgoing { net: launch.net.clone(), warn: launch.warn.clone() };
+    let hosts = launch.part.as_ref().map(|part| part.hosts.clone());
+    let outgoing = http::Outgoing { net: launch.net.clone(), warn: launch.warn.clone(), hosts };
     let net = Some(GuestNet::new(launch.net.clone(), launch.warn.clone()).with(listening));
     let holdings = Holdings::new(launch.storage.clone(), yielded.clone());
     let host = Host { wasi, limits, http: http::State::new(outgoing), net, extras, holdings, preopens };

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use skiff_runtime::{Error, Image, ImageKind, Result, reference, reference::Reference};
 
-use crate::compile::hex;
+use crate::{compile::hex, spin};
 
 /// What an image's config says about how to run it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct Content {
     pub run: RunConfig,
     /// The key that it was found to be signed by.
     pub signed_by: Option<String>,
+    /// Of a Spin application.
+    pub app: Option<spin::Content>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -54,11 +56,21 @@ pub struct Record {
     /// Keys that it was found to be signed by.
     #[serde(default)]
     pub signed_by: Vec<String>,
+    /// Of a Spin application; its components' files are kept beside the modules.
+    #[serde(default)]
+    pub app: Option<spin::App>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
 struct Index {
     images: BTreeMap<String, Record>,
+}
+
+/// What went from the index.
+#[derive(Default)]
+struct Gone {
+    images: Vec<String>,
+    modules: Vec<String>,
 }
 
 pub struct Images {
@@ -81,6 +93,13 @@ impl Images {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Index::default(),
             Err(error) => return Err(error),
         };
+        // What a process that died was about to name.
+        for entry in std::fs::read_dir(directory.join("files")).into_iter().flatten().flatten() {
+            let named = |id: &String| id.trim_start_matches("sha256:") == entry.file_name().to_string_lossy();
+            if !index.images.keys().any(named) {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
         Ok(Self { directory, index: Mutex::new(index) })
     }
 
@@ -92,7 +111,7 @@ impl Images {
 
     /// The digests of the modules that images name.
     pub fn modules(&self) -> HashSet<String> {
-        self.index.lock().images.values().map(|record| record.module.clone()).collect()
+        self.index.lock().images.values().flat_map(Record::modules).map(str::to_owned).collect()
     }
 
     pub fn list(&self) -> Vec<Image> {
@@ -128,10 +147,15 @@ impl Images {
             pinned: Vec::new(),
             run: content.run.clone(),
             signed_by: Vec::new(),
+            app: content.app.as_ref().map(|app| app.app.clone()),
         };
         let mut index = self.index.lock();
         // Another image with this module may have gone since it was kept.
         self.keep(module, &content.module)?;
+        if let Some(app) = &content.app {
+            app.modules.iter().try_for_each(|(digest, bytes)| self.keep(digest, bytes))?;
+            app.lay_out(&self.files(&content.id))?;
+        }
         index.images.entry(content.id.clone()).or_insert(record).sign(content.signed_by.as_deref());
         self.commit(index, name, &content.id, &content.digests)
     }
@@ -162,7 +186,7 @@ impl Images {
         let image = index.images.get(id).map(|record| describe(id, record));
         self.save(&index)?;
         drop(index);
-        self.delete(&gone);
+        let gone = self.delete(gone);
         let image = image.ok_or_else(|| std::io::Error::other("an image was named and yet is gone"))?;
         Ok((image, gone))
     }
@@ -182,14 +206,23 @@ impl Images {
         let gone = index.sweep();
         self.save(&index).map_err(|error| Error::Internal(format!("failed to write the image index: {error}")))?;
         drop(index);
-        self.delete(&gone);
-        Ok(gone)
+        Ok(self.delete(gone))
     }
 
-    fn delete(&self, modules: &[String]) {
-        for module in modules {
+    /// Removes what no image needs any more; gives the modules among it.
+    fn delete(&self, gone: Gone) -> Vec<String> {
+        for module in &gone.modules {
             let _ = std::fs::remove_file(self.path(module));
         }
+        for id in &gone.images {
+            let _ = std::fs::remove_dir_all(self.files(id));
+        }
+        gone.modules
+    }
+
+    /// Where the files of an application's components are, each in a directory of its name.
+    pub fn files(&self, id: &str) -> PathBuf {
+        self.directory.join("files").join(id.trim_start_matches("sha256:"))
     }
 
     fn path(&self, module: &str) -> PathBuf {
@@ -203,6 +236,12 @@ impl Images {
 }
 
 impl Record {
+    /// The digests of all its modules.
+    fn modules(&self) -> impl Iterator<Item = &str> {
+        let others = self.app.iter().flat_map(|app| app.components.iter().map(|component| component.module.as_str()));
+        std::iter::once(self.module.as_str()).chain(others)
+    }
+
     fn sign(&mut self, key: Option<&str>) {
         let new = key.filter(|key| !self.signed_by.iter().any(|other| other == key));
         self.signed_by.extend(new.map(str::to_owned));
@@ -265,18 +304,19 @@ impl Index {
         }
     }
 
-    /// Drops images that nothing names. Gives modules that no image holds any more.
-    fn sweep(&mut self) -> Vec<String> {
-        let mut dropped = Vec::new();
-        self.images.retain(|_, record| {
+    /// Drops images that nothing names. Gives them, and modules that no image holds any more.
+    fn sweep(&mut self) -> Gone {
+        let mut gone = Gone::default();
+        self.images.retain(|id, record| {
             let named = !record.tags.is_empty() || !record.pinned.is_empty();
             if !named {
-                dropped.push(record.module.clone());
+                gone.modules.extend(record.modules().map(str::to_owned));
+                gone.images.push(id.clone());
             }
             named
         });
-        dropped.retain(|module| !self.images.values().any(|record| record.module == *module));
-        dropped
+        gone.modules.retain(|module| !self.images.values().any(|record| record.modules().any(|other| other == module)));
+        gone
     }
 }
 

@@ -40,6 +40,7 @@ mod registry;
 mod runtime;
 mod signatures;
 mod snapshot;
+mod spin;
 mod stdio;
 mod storage;
 mod stores;

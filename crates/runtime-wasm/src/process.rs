@@ -22,6 +22,7 @@ use crate::{
     net::ContainerNet,
     options::Setup,
     program::Program,
+    spin::Served,
     storage::Storage,
 };
 
@@ -58,6 +59,8 @@ pub struct Process {
     pub kill: Mutex<Option<oneshot::Sender<Exit>>>,
     /// Of an HTTP server.
     pub server: Option<http::Control>,
+    /// Of a Spin application.
+    pub app: Option<Arc<Served>>,
 }
 
 /// One process to be started: the main one, or another.

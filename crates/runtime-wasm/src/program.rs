@@ -135,6 +135,11 @@ impl Machine {
 }
 
 impl Program {
+    /// Whether it answers requests.
+    pub fn serves(&self) -> bool {
+        matches!(self.runnable, Ok(Runnable::Server(_)))
+    }
+
     /// Whether `entry` (`path#function` named it, or the default) can be called.
     pub fn check(&self, entry: Option<&str>) -> Result<(), String> {
         let module = match &self.runnable {

@@ -34,6 +34,7 @@ const READ_BYTES_MAX: usize = 64 << 10;
 const TURN_BYTES: usize = 256 << 10;
 
 /// Where a process's streams lead.
+#[derive(Clone)]
 pub struct Stdio {
     /// Without one, stdin is at its end.
     pub stdin: Option<Pipe>,
@@ -41,6 +42,7 @@ pub struct Stdio {
     pub tty: bool,
 }
 
+#[derive(Clone)]
 pub enum Output {
     /// The container's log.
     Log { log: Log, attached: Arc<Hub> },

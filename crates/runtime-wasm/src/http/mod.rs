@@ -14,6 +14,7 @@
 
 mod body;
 mod call;
+mod components;
 mod connection;
 mod faults;
 mod held;

@@ -35,6 +35,7 @@ use super::tls;
 use crate::{
     net::{ContainerNet, Protocol, names::LookupError, pod::Unreachable},
     process::Warn,
+    spin::Hosts,
 };
 
 /// Where the guest asks for no other limit: to a connection (with its TLS), to the response's headers, between two parts of
@@ -60,6 +61,8 @@ pub type Sent = (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> 
 pub struct Outgoing {
     pub net: Arc<ContainerNet>,
     pub warn: Warn,
+    /// Those that a Spin component may ask; none for other programs, whom the pod's policy alone bounds.
+    pub hosts: Option<Arc<Hosts>>,
 }
 
 impl Outgoing {
@@ -70,6 +73,10 @@ impl Outgoing {
         let first_byte = limit(options.first_byte_timeout, FIRST_BYTE_TIME);
         let between_bytes = limit(options.between_bytes_timeout, BETWEEN_BYTES_TIME);
         let target = Target::of(request.uri())?;
+        if self.hosts.as_ref().is_some_and(|hosts| !hosts.allow(target.scheme(), &target.host, target.port)) {
+            (self.warn)("NetworkDenied", target.unlisted());
+            return Err(Error::HttpRequestDenied);
+        }
         // With the connection, until its last byte is read.
         let permit = self.net.socket().ok_or_else(|| {
             self.net.full(&self.warn);
@@ -144,6 +151,16 @@ struct Target {
 }
 
 impl Target {
+    fn scheme(&self) -> &'static str {
+        if self.tls { "https" } else { "http" }
+    }
+
+    /// For who reads of a request that was denied.
+    fn unlisted(&self) -> String {
+        let (scheme, host, port) = (self.scheme(), &self.host, self.port);
+        format!("{scheme}://{host}:{port} is not among the component's allowed_outbound_hosts: add it in spin.toml")
+    }
+
     fn of(uri: &Uri) -> Result<Self, Error> {
         let authority = uri.authority().ok_or(Error::HttpRequestUriInvalid)?;
         let tls = uri.scheme() == Some(&Scheme::HTTPS);

@@ -57,6 +57,7 @@ pub async fn answer(
     if request.version() == Version::HTTP_2 && !busy.connection().has_windows() {
         return Ok(text(StatusCode::SERVICE_UNAVAILABLE));
     }
+    let Some(server) = server.component(&mut request) else { return Ok(text(StatusCode::NOT_FOUND)) };
     let Some(place) = server.place().await else { return Ok(text(StatusCode::SERVICE_UNAVAILABLE)) };
     server.await_processor().await;
     let head_only = request.method() == Method::HEAD;

@@ -23,6 +23,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use super::{
     Seat,
     call::{Call, Fault},
+    components::Components,
     connection::{self, Connection},
     faults::Faults,
     request::Instance,
@@ -35,6 +36,7 @@ use crate::{
     guest::{Host, Launch, start_error},
     lanes::{Lanes, SharedBucket},
     log::Log,
+    program::Runnable,
 };
 
 /// Connections of one server at a time; more wait to be accepted.
@@ -52,6 +54,8 @@ const WARM_MAX: Duration = Duration::from_secs(30);
 pub struct Server {
     pub program: ProxyPre<Host>,
     pub launch: Launch,
+    /// Of a Spin application.
+    pub components: Option<Components>,
     pub setting: Setting,
     pub lanes: Arc<Lanes>,
     pub ticker: Arc<Ticker>,
@@ -91,28 +95,44 @@ pub async fn serve(program: ProxyPre<Host>, launch: Launch, seat: Seat) -> Exit 
     seat.control.listens.cancel();
     // An address is made of visible characters.
     let address = HeaderValue::try_from(listener.address.to_string()).unwrap_or(HeaderValue::from_static("localhost"));
-    let server = Arc::new(Server {
-        program,
-        account: launch.account(),
-        launch,
-        slots: seat.slots,
-        lanes: seat.lanes,
-        ticker: seat.ticker,
-        bucket: seat.bucket,
-        log: seat.log,
-        address,
-        closed: CancellationToken::new(),
-        calls: Mutex::default(),
-        connections: Mutex::default(),
-        faults: Faults::default(),
-        places: Arc::new(Semaphore::new(setting.concurrency as usize)),
-        room: Arc::new(Semaphore::new(CONNECTIONS_MAX as usize)),
-        waiting: AtomicUsize::new(0),
-        warm: Mutex::default(),
-        next_id: AtomicU64::new(0),
-        begun: Instant::now(),
-        setting,
+    let closed = CancellationToken::new();
+    let places = Arc::new(Semaphore::new(setting.concurrency as usize));
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
+    let make = |program, launch: Launch, components| {
+        Arc::new(Server {
+            program,
+            account: launch.account(),
+            launch,
+            components,
+            slots: seat.slots.clone(),
+            lanes: seat.lanes.clone(),
+            ticker: seat.ticker.clone(),
+            bucket: seat.bucket.clone(),
+            log: seat.log.clone(),
+            address: address.clone(),
+            closed: closed.clone(),
+            calls: Mutex::default(),
+            connections: Mutex::default(),
+            faults: Faults::default(),
+            places: places.clone(),
+            room: room.clone(),
+            waiting: AtomicUsize::new(0),
+            warm: Mutex::default(),
+            next_id: AtomicU64::new(0),
+            begun: Instant::now(),
+            setting: setting.clone(),
+        })
+    };
+    let components = launch.app.clone().map(|app| {
+        let served = app.parts.iter().filter_map(|part| match &part.program.runnable {
+            Ok(Runnable::Server(program)) => Some(make(program.clone(), launch.of_part(part), None)),
+            // Refused when the container was created.
+            _ => None,
+        });
+        let servers = served.collect();
+        Components { app, servers }
     });
+    let server = make(program, launch, components);
     let exit = tokio::select! {
         biased;
         exit = killed(seat.kill) => exit,
@@ -175,7 +195,8 @@ impl Server {
     }
 
     fn is_busy(&self) -> bool {
-        !self.connections.lock().is_empty() || !self.calls.lock().is_empty() || !self.warm.lock().is_empty()
+        let own = !self.connections.lock().is_empty() || !self.calls.lock().is_empty() || !self.warm.lock().is_empty();
+        own || self.others().any(|server| server.is_busy())
     }
 
     fn connections(&self) -> Vec<Arc<Connection>> {
@@ -201,6 +222,7 @@ impl Server {
             warm.drain(..count).collect()
         };
         drop(cold);
+        self.others().for_each(|server| server.sweep());
     }
 
     /// Once nothing is left of connections and requests.
@@ -216,12 +238,18 @@ impl Server {
         for connection in self.connections() {
             connection.kill();
         }
+        self.end_calls();
+        self.others().for_each(|server| server.end_calls());
+        self.ended().await;
+        self.warm.lock().clear();
+        self.others().for_each(|server| server.warm.lock().clear());
+    }
+
+    fn end_calls(&self) {
         let calls: Vec<_> = self.calls.lock().values().cloned().collect();
         for call in calls {
             call.end(Fault::Closed);
         }
-        self.ended().await;
-        self.warm.lock().clear();
     }
 
     pub fn next_id(&self) -> u64 {

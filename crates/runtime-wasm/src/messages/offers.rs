@@ -41,6 +41,8 @@ const ROWS: &[(&str, &str, &str, &str)] = &[
     ("wasi:keyvalue", "0.2.0-draft", "store", "open"),
     ("wasi:keyvalue", "0.2.0-draft", "atomics", "increment"),
     ("wasi:keyvalue", "0.2.0-draft", "batch", "get-many"),
+    ("fermyon:spin", "2.0.0", "variables", "get"),
+    ("fermyon:spin", "2.0.0", "key-value", "store"),
     ("wasi:cli", "0.3.0", "environment", "get-environment"),
     ("wasi:cli", "0.3.0", "exit", "exit"),
     ("wasi:cli", "0.3.0", "stdin", "read-via-stream"),

@@ -21,6 +21,7 @@ use crate::{
     net::ContainerNet,
     options::{self, Setup},
     process::{self, Process},
+    spin::{self, Plan, Served},
     wall,
 };
 
@@ -30,7 +31,7 @@ impl Shared {
         let shared = self;
         let pod = shared.ledger.sandbox_config(sandbox)?;
         let name = if config.image_id.is_empty() { &config.image } else { &config.image_id };
-        let Some((_, image)) = shared.images.find(name)? else {
+        let Some((image_id, image)) = shared.images.find(name)? else {
             return Err(Error::NotFound { what: "image", id: name.clone() });
         };
         let invalid = |reason: String| Error::Invalid(format!("container {:?}: {reason}", config.name));
@@ -61,6 +62,10 @@ impl Shared {
         let RunConfig { working_dir, .. } = &image.run;
         let mut env = process::environment(&config, &pod, &image.run);
         let server = http::Control::of(&program, &config, &pod, &env).map_err(invalid)?;
+        let app = match &image.app {
+            Some(app) => Some(shared.application(app, &image_id, &setup, &env, &config).await?),
+            None => None,
+        };
         if server.is_some() {
             env.retain(|(name, _)| !http::for_host(name));
         }
@@ -88,6 +93,7 @@ impl Shared {
             log: Mutex::default(),
             kill: Mutex::default(),
             server,
+            app,
         };
         let first = config.attempt == 0 && shared.ledger.containers(Some(sandbox)).is_empty();
         let container = shared.ledger.create(sandbox, config, process)?;
@@ -95,6 +101,37 @@ impl Shared {
             shared.ledger.warn(&container, messages::engines::REASON, message);
         }
         Ok(container.id.clone())
+    }
+
+    /// What a container with a Spin application serves.
+    async fn application(
+        self: &Arc<Self>,
+        app: &spin::App,
+        image_id: &str,
+        setup: &Setup,
+        env: &[(String, String)],
+        config: &ContainerConfig,
+    ) -> Result<Arc<Served>> {
+        let invalid = |reason: String| Error::Invalid(format!("container {:?}: {reason}", config.name));
+        let plan = Plan::of(app, env).map_err(invalid)?;
+        let mut programs = Vec::new();
+        for component in &plan.app.components {
+            let (reader, module) = (self.clone(), component.module.clone());
+            let unusable = |reason: String| {
+                let reason = format!("Spin component {:?}: {reason}", component.id);
+                Error::ImageUnusable { image: config.image.clone(), reason }
+            };
+            let program = setup.program(&self.compiler, &component.module, move || reader.images.read(&module)).await;
+            let program = program.map_err(|failure| unusable(failure.to_string()))?;
+            program.check(None).map_err(unusable)?;
+            if !program.serves() {
+                return Err(unusable(
+                    "it exports no wasi:http/incoming-handler, which an HTTP trigger needs".to_owned(),
+                ));
+            }
+            programs.push(program);
+        }
+        plan.serve(programs, env, &self.images.files(image_id)).map(Arc::new).map_err(invalid)
     }
 }
 

@@ -9,7 +9,9 @@ use super::shared::{Shared, Started, blocking};
 use crate::{
     compile, first_start,
     images::{self, Content, RunConfig},
-    layout, module, registry,
+    layout, module,
+    program::Machine,
+    registry,
 };
 
 impl Shared {
@@ -31,6 +33,10 @@ impl Shared {
         } else {
             self.compiler.program(&machine, &module, read).await.map(drop)
         };
+        let compiled = match compiled {
+            Ok(()) => self.compile_others(&machine, &content, &module).await,
+            failed => failed,
+        };
         match compiled {
             // A pod may ask for them: then it is compiled when a container of it is created.
             Ok(()) | Err(compile::Failure::Features(_)) => {}
@@ -43,6 +49,21 @@ impl Shared {
             Ok(image)
         })
         .await
+    }
+
+    /// The further modules of a Spin application.
+    async fn compile_others(
+        self: &Arc<Self>,
+        machine: &Arc<Machine>,
+        content: &Content,
+        compiled: &str,
+    ) -> Result<(), compile::Failure> {
+        let others = content.app.iter().flat_map(|app| &app.modules).filter(|(digest, _)| digest != compiled);
+        for (digest, bytes) in others {
+            let bytes = bytes.clone();
+            self.compiler.program(machine, digest, move || Ok(bytes)).await?;
+        }
+        Ok(())
     }
 
     /// Concurrent pulls of one reference with the same credentials share one.
@@ -119,7 +140,14 @@ impl Shared {
                 ImageSource::Module(bytes) => {
                     let module = module::read(&bytes).map_err(unusable)?;
                     let id = images::digest(&module);
-                    Ok(Content { digests: vec![id.clone()], id, module, run: RunConfig::default(), signed_by: None })
+                    Ok(Content {
+                        digests: vec![id.clone()],
+                        id,
+                        module,
+                        run: RunConfig::default(),
+                        signed_by: None,
+                        app: None,
+                    })
                 }
                 ImageSource::OciLayoutTar(bytes) => runtime.block_on(layout::read(&bytes)).map_err(unusable),
             }

@@ -72,6 +72,8 @@ impl Shared {
             listening,
             warn: self.warn(&container),
             seat,
+            app: process.app.clone(),
+            part: None,
         };
         // Checked when it was created.
         let limit = wall::limit(&config.annotations).unwrap_or_default().filter(|_| main);

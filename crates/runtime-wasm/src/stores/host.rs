@@ -12,13 +12,14 @@ use super::{
 };
 use crate::guest::Host;
 
-mod bindings {
+pub(super) mod bindings {
     wasmtime::component::bindgen!({
         path: "src/stores/stores.wit",
         world: "skiff:host/stores",
         imports: { default: async | trappable },
         with: {
             "wasi:keyvalue/store.bucket": crate::stores::bucket::Bucket,
+            "fermyon:spin/key-value.store": crate::stores::bucket::Bucket,
         },
     });
 }
@@ -32,7 +33,8 @@ pub fn add_to_linker(linker: &mut Linker<Host>) -> Result<()> {
     config::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
     store::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
     atomics::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
-    batch::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)
+    batch::add_to_linker::<_, HasSelf<Host>>(linker, |host| host)?;
+    super::spin::add_to_linker(linker)
 }
 
 impl From<Failure> for store::Error {
@@ -52,11 +54,11 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> +
 }
 
 impl Host {
-    fn stores(&self) -> View {
+    pub(super) fn stores(&self) -> View {
         self.extras.stores.clone()
     }
 
-    fn bucket(&mut self, bucket: &Resource<Bucket>) -> Result<Bucket> {
+    pub(super) fn bucket(&mut self, bucket: &Resource<Bucket>) -> Result<Bucket> {
         Ok(self.ctx().table.get(bucket)?.clone())
     }
 }

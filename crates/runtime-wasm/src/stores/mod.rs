@@ -6,6 +6,7 @@
 
 mod bucket;
 mod host;
+mod spin;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -19,6 +20,7 @@ use skiff_runtime::{
     annotations::{CONFIG, KEYVALUE},
 };
 
+use crate::spin::Part;
 pub use bucket::Failure;
 use bucket::{Bucket, Kept};
 pub use host::add_to_linker;
@@ -110,12 +112,23 @@ impl View {
         Ok(Self { config: Arc::new(values), buckets: Some(Arc::new(buckets)) })
     }
 
+    /// What a component of a Spin application sees: its own variables, and the stores that its manifest names.
+    pub fn of_part(&self, part: &Part) -> Self {
+        let buckets = self.buckets.as_ref().map(|all| {
+            let named = part.stores.iter().map(|name| (name.clone(), all.named.get(name).cloned().flatten()));
+            let (stores, namespace) = (all.stores.clone(), all.namespace.clone());
+            Arc::new(Buckets { stores, namespace, named: named.collect() })
+        });
+        Self { config: part.config.clone(), buckets }
+    }
+
     /// Blocks.
     fn open(&self, name: &str) -> Result<Bucket, Failure> {
         let name = if name.is_empty() { BUCKET_DEFAULT } else { name };
         let buckets = self.buckets.as_ref().ok_or(Failure::NoSuchStore)?;
         match buckets.named.get(name).ok_or(Failure::NoSuchStore)? {
             Some(source) => Ok(Bucket::Fixed(source.clone())),
+            None if !bucket::name_valid(name) => Err(Failure::NoSuchStore),
             None => buckets.stores.kept(&buckets.namespace, name).map(Bucket::Kept),
         }
     }

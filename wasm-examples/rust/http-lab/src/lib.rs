@@ -71,6 +71,17 @@ impl wasip2::exports::http::incoming_handler::Guest for Lab {
                 answer(out, 200, "told\n");
             }
             "/fetch" => fetch(query, out),
+            "/file" => match std::fs::read_to_string(query) {
+                Ok(text) => answer(out, 200, &text),
+                Err(error) => answer(out, 404, &format!("{error}\n")),
+            },
+            "/write" => answer(out, 200, &format!("{:?}\n", std::fs::write(query, "x").is_ok())),
+            _ if query == "headers" => {
+                let mut all = request.headers().entries();
+                all.sort();
+                let lines = all.iter().map(|(name, value)| format!("{name}={}\n", String::from_utf8_lossy(value)));
+                answer(out, 200, &lines.collect::<String>());
+            }
             _ => answer(out, 200, "hello\n"),
         }
     }
