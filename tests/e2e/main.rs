@@ -19,6 +19,7 @@ mod options;
 mod streams;
 mod tool;
 mod verbs;
+mod wasi_http;
 mod wasi_suite;
 
 #[path = "../../crates/runtime-wasm/tests/support/registry.rs"]

@@ -2,7 +2,7 @@
 //!
 //! The suite is not in this repository: `SKIFF_WASI_TESTSUITE=DIR` names a checkout of `prod/testsuite-base`; without it this
 //! says so and passes. `SKIFF_WASI_PROGRAMS=DIR` likewise names a directory of command programs, modules or components, that
-//! take a scratch directory as their argument and end with 0: wasmtime's own `p1_*` and `p2_*` test programs are such. A program that passes under wasmtime's own command line (`SKIFF_WASMTIME=PATH`, or on PATH) must pass
+//! take a scratch directory as their argument and end with 0: wasmtime's own `p1_*`, `p2_*` and `p3_*` test programs are such. A program that passes under wasmtime's own command line (`SKIFF_WASMTIME=PATH`, or on PATH) must pass
 //! here; without one, every program must.
 //!
 //! Some programs count their variables: their pods ask for the declared ones only. A program's `root` becomes a volume mounted at `/`; its stdout and stderr are read from the pod's log.
@@ -235,7 +235,8 @@ fn on_path(program: &str) -> Option<PathBuf> {
 async fn as_command(wasmtime: &Path, program: &Program, roots: &Path) -> bool {
     let mut command = tokio::process::Command::new(wasmtime);
     command.arg("run");
-    if program.module.parent().is_some_and(|parent| parent.ends_with(WASI_0_3)) {
+    let newer = program.name.starts_with("p3-");
+    if newer || program.module.parent().is_some_and(|parent| parent.ends_with(WASI_0_3)) {
         command.args(["-Wcomponent-model-async", "-Sp3"]);
     }
     let component = std::fs::read(&program.module).is_ok_and(|bytes| bytes.get(4..8) == Some(&COMPONENT));
@@ -277,10 +278,13 @@ async fn commands_of_wasi_0_3_pass_where_the_node_offers_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn command_programs_end_as_pods_as_they_end_as_commands() {
-    match std::env::var_os("SKIFF_WASI_PROGRAMS") {
-        Some(directory) => compare(Cluster::start().await.unwrap(), commands(Path::new(&directory))).await,
-        None => eprintln!("skipped: SKIFF_WASI_PROGRAMS names no directory of programs"),
-    }
+    let Some(directory) = std::env::var_os("SKIFF_WASI_PROGRAMS") else {
+        eprintln!("skipped: SKIFF_WASI_PROGRAMS names no directory of programs");
+        return;
+    };
+    let (newer, others) = commands(Path::new(&directory)).into_iter().partition(|p| p.name.starts_with("p3-"));
+    compare(Cluster::start().await.unwrap(), others).await;
+    compare(Cluster::with(|options| options.wasi_0_3 = true).await.unwrap(), newer).await;
 }
 
 async fn compare(cluster: Cluster, programs: Vec<Program>) {

@@ -30,6 +30,9 @@ use crate::{
 /// its streams and what waits for them.
 pub const RESOURCES_MAX: usize = 2048;
 
+/// Calls, tasks, streams and futures of WASI 0.3 that a guest may have under way at once.
+pub const CONCURRENT_MAX: usize = 8192;
+
 /// Random bytes that one call of WASI 0.2 may ask for; one that asks for more traps.
 const RANDOM_BYTES_MAX: u64 = 1 << 20;
 /// What one call may make the host copy out of the guest: its memory limit, within these bounds. A call of preview 1 that
@@ -252,6 +255,9 @@ pub fn store(launch: &Launch, listening: Option<Listening>, yielded: &Arc<Atomic
     let host = Host { wasi, limits, http: http::State::new(outgoing), net, extras, holdings, preopens };
     let mut store = store_of(&launch.setup.machine.engine, host, yielded.clone());
     let call_bytes = usize::try_from(launch.memory_bytes_max).unwrap_or(usize::MAX);
+    if let Some(table) = store.concurrent_resource_table() {
+        table.set_max_capacity(CONCURRENT_MAX);
+    }
     store.set_hostcall_fuel(call_bytes.clamp(CALL_BYTES_MIN, CALL_BYTES_MAX));
     Ok(store)
 }
@@ -314,7 +320,10 @@ pub fn exit_of(error: &wasmtime::Error, refused: Option<&OutOfMemory>, usage: &U
         return start_error(format!("the node has no room for another instance: {full}"));
     }
     if error.downcast_ref::<ResourceTableError>().is_some_and(|full| matches!(full, ResourceTableError::Full)) {
-        let message = format!("it holds {RESOURCES_MAX} handles (files, streams, sockets, waits), as many as it may");
+        let message = format!(
+            "it holds {RESOURCES_MAX} handles (files, streams, sockets, waits), or waits for {CONCURRENT_MAX} things at \
+             once, as many as it may"
+        );
         return Exit { code: 134, reason: "Error", message };
     }
     let code = 128 + messages::traps::signal(error.downcast_ref());

@@ -53,7 +53,7 @@ pub use config::{
     WasmConfig,
 };
 pub use log::{LOG_BYTES_BURST, LOG_BYTES_PER_SECOND};
-pub use net::{Mode as NetworkMode, Network};
+pub use net::{Mode as NetworkMode, Network, PodFacts};
 pub use runtime::WasmRuntime;
 pub use signatures::{SignaturePolicy, SignatureRule};
 pub use storage::{EPHEMERAL_BYTES_DEFAULT, FILES_MAX, OPEN_FILES_MAX};

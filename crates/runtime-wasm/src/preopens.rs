@@ -9,6 +9,7 @@ use wasmtime_wasi::{
     FsPerms, OpenMode,
     filesystem::{Descriptor, Dir, WasiFilesystemCtxView, WasiFilesystemView as _},
     p2::bindings::filesystem::preopens,
+    p3::bindings::filesystem::preopens as preopens3,
 };
 
 use crate::{files::Preopen, guest::Host};
@@ -36,9 +37,29 @@ pub fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     Ok(())
 }
 
+/// The same for 0.3.
+pub fn add_0_3_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    preopens3::add_to_linker::<Host, Directories>(linker, |host| View {
+        files: host.wasi.filesystem(),
+        later: host.preopens.as_deref(),
+    })
+}
+
 impl preopens::Host for View<'_> {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
-        let Some(later) = self.later else { return self.files.get_directories() };
+        self.directories()
+    }
+}
+
+impl preopens3::Host for View<'_> {
+    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+        self.directories()
+    }
+}
+
+impl View<'_> {
+    fn directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+        let Some(later) = self.later else { return preopens::Host::get_directories(&mut self.files) };
         let mut all = Vec::with_capacity(later.len());
         for preopen in later {
             let directory = open(preopen)

@@ -7,12 +7,12 @@ use wasmtime::{
     component::{self, Component},
 };
 use wasmtime_wasi::p2::bindings::CommandPre;
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::{p2::bindings::ProxyPre, p3::bindings::ServicePre};
 
 use crate::{
     deterministic,
     guest::Host,
-    messages, net,
+    http, messages, net,
     options::{Features, Variant},
     preopens,
     programs::Code,
@@ -42,7 +42,7 @@ pub enum Runnable {
     /// Of WASI 0.3.
     Command3(component::InstancePre<Host>),
     /// Answers requests, by default each with an instance of its own.
-    Server(ProxyPre<Host>),
+    Server(http::Service),
 }
 
 pub struct Program {
@@ -115,12 +115,18 @@ impl Machine {
         let opens_files = ty.imports(&self.engine).any(|(name, _)| name.starts_with("wasi:filesystem/"));
         let exports = |prefix: &str| ty.exports(&self.engine).any(|(name, _)| name.starts_with(prefix));
         let unsatisfied = |error| messages::imports::of_component(&self.components, component, &error);
-        // One that has both is a server that can also be run: as a container, it serves.
-        let runnable = if exports("wasi:http/incoming-handler@0.2.") {
-            let linked = self.components.instantiate_pre(component).and_then(ProxyPre::new);
-            linked.map(Runnable::Server).map_err(unsatisfied)
         // Toolchains leave a 0.2 entry that does nothing beside one of 0.3.
-        } else if self.wasi_0_3 && exports(wasi3::RUN) {
+        let newer = self.wasi_0_3 && (exports(http::HANDLER_0_3) || exports(wasi3::RUN));
+        // One that has both is a server that can also be run: as a container, it serves.
+        let runnable = if newer && self.deterministic {
+            Err("deterministic runs are offered for WASI preview 1 and 0.2, not for 0.3".to_owned())
+        } else if newer && exports(http::HANDLER_0_3) {
+            let linked = self.components.instantiate_pre(component).and_then(ServicePre::new);
+            linked.map(http::Service::Wasi3).map(Runnable::Server).map_err(unsatisfied)
+        } else if exports("wasi:http/incoming-handler@0.2.") {
+            let linked = self.components.instantiate_pre(component).and_then(ProxyPre::new);
+            linked.map(http::Service::Wasi2).map(Runnable::Server).map_err(unsatisfied)
+        } else if newer {
             let linked = self.components.instantiate_pre(component).map(Runnable::Command3);
             linked.map_err(unsatisfied)
         } else if exports("wasi:cli/run@0.2.") {

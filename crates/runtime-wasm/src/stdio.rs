@@ -8,11 +8,14 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use tokio::io::AsyncWrite;
+use tokio::{
+    io::AsyncWrite,
+    time::{Sleep, sleep},
+};
 use wasmtime_wasi::{
     cli::{IsTerminal, StdoutStream},
     p2::{OutputStream, Pollable, StreamError, StreamResult},
@@ -59,7 +62,7 @@ impl IsTerminal for LogStdio {
 
 impl StdoutStream for LogStdio {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(self.clone())
+        Box::new(Written { stdio: self.clone(), pause: None })
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {
@@ -103,9 +106,27 @@ impl OutputStream for LogStdio {
     }
 }
 
-impl AsyncWrite for LogStdio {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(self.print(bytes).map(|()| bytes.len()))
+/// The stream of a WASI 0.3 guest.
+struct Written {
+    stdio: LogStdio,
+    /// Until the log takes more.
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl AsyncWrite for Written {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(context));
+                self.pause = None;
+            }
+            match self.stdio.log.pause() {
+                Some(pause) => self.pause = Some(Box::pin(sleep(pause))),
+                None => break,
+            }
+        }
+        let bytes = &bytes[..bytes.len().min(PERMIT_BYTES)];
+        Poll::Ready(self.stdio.print(bytes).map(|()| bytes.len()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -26,7 +26,8 @@ use skiff_manager::{Manager, ManagerConfig, ManagerHandle};
 use skiff_node::{Node, NodeConfig, NodeHandle};
 use skiff_runtime::{Runtime, fake::FakeRuntime};
 pub use skiff_runtime_wasm::INSTANCES_MAX_DEFAULT as CONTAINERS_MAX_DEFAULT;
-use skiff_runtime_wasm::{Network, SignaturePolicy, WasmConfig, WasmRuntime};
+pub use skiff_runtime_wasm::Network;
+use skiff_runtime_wasm::{SignaturePolicy, WasmConfig, WasmRuntime};
 use skiff_store::{Store, memory::MemoryStore};
 use skiff_store_redb::RedbStore;
 use tempfile::TempDir;
@@ -98,6 +99,7 @@ pub struct Cluster {
     manager: ManagerHandle,
     nodes: Vec<NodeHandle>,
     runtimes: Vec<Arc<dyn Runtime>>,
+    network: Arc<Network>,
     serving: JoinHandle<()>,
     shutdown: CancellationToken,
     /// Of an ephemeral cluster; removed when this is dropped.
@@ -178,6 +180,7 @@ impl Cluster {
             manager,
             nodes: Vec::new(),
             runtimes: Vec::new(),
+            network: network.clone(),
             serving,
             shutdown,
             _temporary: None,
@@ -254,6 +257,11 @@ impl Cluster {
     /// `https://ADDR:PORT`.
     pub fn url(&self) -> String {
         self.url.clone()
+    }
+
+    /// The addresses of its pods.
+    pub fn network(&self) -> &Arc<Network> {
+        &self.network
     }
 
     pub fn kubeconfig(&self) -> &Path {

@@ -12,11 +12,15 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result};
-use skiff::{compose, images};
+use skiff::{
+    compose::{self, Network},
+    images,
+};
 use tempfile::TempDir;
 
 pub use skiff::compose::Options;
@@ -95,6 +99,11 @@ impl Cluster {
     /// An administrator's kubeconfig, for clients outside this process.
     pub fn kubeconfig(&self) -> PathBuf {
         self.inner().kubeconfig().to_owned()
+    }
+
+    /// The addresses of its pods: a test may take one, and listen there as a pod would.
+    pub fn network(&self) -> &Arc<Network> {
+        self.inner().network()
     }
 
     /// A directory that ends with the cluster.

@@ -113,7 +113,12 @@ impl http_body::Body for Body {
 impl GuestBody {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         self.call.poll(context);
-        match Pin::new(&mut self.body).poll_frame(context) {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(None) = frame {
+            // It may have waited for just that.
+            self.call.poll(context);
+        }
+        match frame {
             // The end that the body sees when its guest is gone is not the end that the guest meant.
             Poll::Ready(None) if self.call.failed() => Poll::Ready(Some(Err(Error::HttpResponseIncomplete))),
             other => other,

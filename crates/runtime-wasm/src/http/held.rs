@@ -13,6 +13,7 @@ use wasmtime_wasi_http::{
         body::{HostFutureTrailers, HostIncomingBody, HostOutgoingBody},
         types::{HostIncomingRequest, HostIncomingResponse, HostOutgoingRequest, HostOutgoingResponse},
     },
+    p3,
 };
 
 use super::state::BODY_CHUNK_BYTES_MAX;
@@ -80,6 +81,12 @@ fn size(entry: &(dyn std::any::Any + Send)) -> u64 {
         CHUNKS * chunk
     } else if entry.is::<HostIncomingBody>() || entry.is::<HostFutureTrailers>() || entry.is::<HostIncomingRequest>() {
         chunk
+    } else if let Some(request) = entry.downcast_ref::<p3::Request>() {
+        let path = request.path_with_query.as_ref().map_or(0, |path| path.as_str().len());
+        let authority = request.authority.as_ref().map_or(0, |authority| authority.as_str().len());
+        headers(&request.headers) + (path + authority + request.method.as_str().len()) as u64 + chunk
+    } else if let Some(response) = entry.downcast_ref::<p3::Response>() {
+        headers(&response.headers) + chunk
     } else {
         0
     }

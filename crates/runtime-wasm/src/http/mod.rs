@@ -1,4 +1,4 @@
-//! HTTP: components that export `wasi:http/incoming-handler` are served on their pod's address, and every component may
+//! HTTP: components that export `wasi:http/incoming-handler` (0.2) or `wasi:http/handler` (0.3) are served on their pod's address, and every component may
 //! send requests where its policy lets it.
 //!
 //! A connection is one task of the guests' lanes. A request's instance runs inside of it, with no hop to another thread, until
@@ -21,6 +21,7 @@ mod held;
 mod outgoing;
 mod request;
 mod server;
+mod service;
 mod setting;
 mod slots;
 mod state;
@@ -34,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use outgoing::Outgoing;
 pub use server::serve;
+pub use service::{HANDLER_0_3, Service};
 pub use setting::for_host;
 pub use slots::Slots;
 pub use state::State;

@@ -12,19 +12,9 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use skiff_runtime::Exit;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use wasmtime::{PoolConcurrencyLimitError, Store, component::Resource};
-use wasmtime_wasi::{I32Exit, WasiView as _};
-use wasmtime_wasi_http::{
-    WasiHttpView as _,
-    p2::{
-        bindings::{
-            Proxy,
-            http::types::{ErrorCode, Scheme},
-        },
-        body::HyperOutgoingBody,
-        types::{HostIncomingRequest, HostResponseOutparam},
-    },
-};
+use wasmtime::{PoolConcurrencyLimitError, Store};
+use wasmtime_wasi::I32Exit;
+use wasmtime_wasi_http::Error;
 
 use super::{
     body::{Body, text},
@@ -32,19 +22,18 @@ use super::{
     connection::Busy,
     held::CHUNKS,
     server::{Place, Room, Server},
+    service::{Answer, Given, Handler},
     slots::Slot,
     state::BODY_CHUNK_BYTES_MAX,
 };
 use crate::{
-    guest::{self, Host, RESOURCES_MAX},
+    guest::{self, Host},
     lanes::Metered,
 };
 
 /// What an instance counts from its first memory on for the bodies of its request: chunks of the answer that wait to be sent,
 /// and a part of what came that was not read yet.
 const BODIES_BYTES: u64 = (CHUNKS + 1) * BODY_CHUNK_BYTES_MAX as u64;
-
-type Answer = Result<Response<HyperOutgoingBody>, ErrorCode>;
 
 pub async fn answer(
     server: Arc<Server>,
@@ -114,7 +103,7 @@ fn name_host(request: &mut Request<Incoming>, address: &HeaderValue) -> Result<(
 /// An instance, or what one will be made in.
 pub struct Instance {
     pub store: Store<Host>,
-    pub proxy: Option<Proxy>,
+    pub handler: Option<Handler>,
     pub yielded: Arc<AtomicBool>,
     /// Requests that it has answered.
     pub served: u32,
@@ -129,7 +118,7 @@ impl Instance {
         let limits = &mut store.data_mut().limits;
         limits.set_instance_max(server.setting.instance_memory_bytes_max);
         limits.set_host_bytes(BODIES_BYTES);
-        Ok(Self { store, proxy: None, yielded, served: 0, _slot: slot })
+        Ok(Self { store, handler: None, yielded, served: 0, _slot: slot })
     }
 }
 
@@ -148,13 +137,13 @@ fn begin(
             StatusCode::SERVICE_UNAVAILABLE
         })?,
     };
-    let (request, out) = hand_over(&mut instance.store, request, sender).map_err(|error| {
+    let given = server.program.hand_over(&mut instance.store, request, sender).map_err(|error| {
         tracing::debug!(error = %error, "request not understood");
         StatusCode::BAD_REQUEST
     })?;
     let outcome = Outcome::default();
     let yielded = instance.yielded.clone();
-    let run = std::panic::AssertUnwindSafe(run(server.clone(), instance, request, out, turn, outcome.clone()));
+    let run = std::panic::AssertUnwindSafe(run(server.clone(), instance, given, turn, outcome.clone()));
     let guard = outcome.clone();
     let guest = run.catch_unwind().map(move |ended| {
         ended.unwrap_or_else(|_| {
@@ -176,29 +165,14 @@ fn begin(
     Ok(Held::new(Call::new(server, busy.connection(), method, uri, outcome, guest)))
 }
 
-/// Puts the request, and where to answer it, into the guest's table. What a warm instance has left there is no hindrance.
-fn hand_over(
-    store: &mut Store<Host>,
-    request: Request<Incoming>,
-    sender: oneshot::Sender<Answer>,
-) -> wasmtime::Result<(Resource<HostIncomingRequest>, Resource<HostResponseOutparam>)> {
-    let host = store.data_mut();
-    host.wasi.ctx().table.set_max_capacity(usize::MAX);
-    let request = host.http().new_incoming_request(Scheme::Http, request)?;
-    let out = host.http().new_response_outparam(sender)?;
-    host.wasi.ctx().table.set_max_capacity(RESOURCES_MAX);
-    Ok((request, out))
-}
-
 async fn run(
     server: Arc<Server>,
     mut instance: Instance,
-    request: Resource<HostIncomingRequest>,
-    out: Resource<HostResponseOutparam>,
+    given: Given,
     turn: OwnedSemaphorePermit,
     outcome: Outcome,
 ) -> Exit {
-    let exit = match handle(&server, &mut instance, request, out, &outcome).await {
+    let exit = match handle(&server, &mut instance, given, &outcome).await {
         Ok(()) => {
             instance.served += 1;
             if !instance.store.data().limits.over {
@@ -218,29 +192,23 @@ async fn run(
     exit
 }
 
-async fn handle(
-    server: &Server,
-    instance: &mut Instance,
-    request: Resource<HostIncomingRequest>,
-    out: Resource<HostResponseOutparam>,
-    outcome: &Outcome,
-) -> wasmtime::Result<()> {
+async fn handle(server: &Server, instance: &mut Instance, given: Given, outcome: &Outcome) -> wasmtime::Result<()> {
     let store = &mut instance.store;
-    if instance.proxy.is_none() {
-        let made = server.program.instantiate_async(&mut *store).await.inspect_err(|error| {
+    if instance.handler.is_none() {
+        let made = server.program.instantiate(store).await.inspect_err(|error| {
             if store.data().limits.refused.is_some() || error.is::<PoolConcurrencyLimitError>() {
                 outcome.set(Fault::NoRoom);
             }
         })?;
-        instance.proxy = Some(made);
+        instance.handler = Some(made);
     }
-    let Some(proxy) = &instance.proxy else { return Err(wasmtime::Error::msg("no instance")) };
-    proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, out).await
+    let Some(handler) = &instance.handler else { return Err(wasmtime::Error::msg("no instance")) };
+    handler.handle(store, given).await
 }
 
 /// What a guest's own error code means to the client: the codes are those of a proxy.
-fn status_of(code: &ErrorCode) -> StatusCode {
-    use ErrorCode as E;
+fn status_of(code: &Error) -> StatusCode {
+    use Error as E;
     match code {
         E::HttpRequestDenied | E::DestinationIpProhibited => StatusCode::FORBIDDEN,
         E::HttpRequestLengthRequired => StatusCode::LENGTH_REQUIRED,
@@ -248,11 +216,13 @@ fn status_of(code: &ErrorCode) -> StatusCode {
         E::HttpRequestMethodInvalid => StatusCode::METHOD_NOT_ALLOWED,
         E::HttpRequestUriInvalid => StatusCode::BAD_REQUEST,
         E::HttpRequestUriTooLong => StatusCode::URI_TOO_LONG,
-        E::HttpRequestHeaderSectionSize(_) | E::HttpRequestHeaderSize(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        E::HttpRequestHeaderSectionSize(_) | E::HttpRequestHeaderSize { .. } => {
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+        }
         E::DnsTimeout | E::ConnectionTimeout | E::ConnectionReadTimeout | E::HttpResponseTimeout => {
             StatusCode::GATEWAY_TIMEOUT
         }
-        E::DnsError(_)
+        E::DnsError { .. }
         | E::DestinationNotFound
         | E::DestinationUnavailable
         | E::DestinationIpUnroutable

@@ -18,7 +18,6 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use super::{
     Seat,
@@ -27,13 +26,14 @@ use super::{
     connection::{self, Connection},
     faults::Faults,
     request::Instance,
+    service::Service,
     setting::Setting,
     slots::{Slot, Slots},
 };
 use crate::{
     charge::{Account, Charge},
     engine::Ticker,
-    guest::{Host, Launch, start_error},
+    guest::{Launch, start_error},
     lanes::{Lanes, SharedBucket},
     log::Log,
     program::Runnable,
@@ -52,7 +52,7 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 const WARM_MAX: Duration = Duration::from_secs(30);
 
 pub struct Server {
-    pub program: ProxyPre<Host>,
+    pub program: Service,
     pub launch: Launch,
     /// Of a Spin application.
     pub components: Option<Components>,
@@ -82,7 +82,7 @@ pub struct Server {
 }
 
 /// Serves until it is asked to stop, or killed.
-pub async fn serve(program: ProxyPre<Host>, launch: Launch, seat: Seat) -> Exit {
+pub async fn serve(program: Service, launch: Launch, seat: Seat) -> Exit {
     let setting = seat.control.setting;
     let listener = match seat.net.listen(setting.port).await {
         Ok(listener) => listener,

@@ -10,6 +10,7 @@ use wasmtime_wasi::WasiView as _;
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView,
     WasiHttpHooks, WasiHttpView, p2::bindings::http::types::ErrorCode,
+    p3::bindings::http::types::ErrorCode as ErrorCode3,
 };
 
 use super::{
@@ -64,6 +65,10 @@ impl WasiHttpHooks for Hooks {
         BODY_CHUNK_BYTES_MAX
     }
 
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES_MAX
+    }
+
     fn send_request(
         &mut self,
         request: http::Request<WasiBody>,
@@ -95,5 +100,21 @@ impl WasiHttpHooks for Hooks {
 
     fn p2_error_from_tls(&mut self, _: &io::Error) -> ErrorCode {
         ErrorCode::TlsProtocolError
+    }
+
+    fn p3_error_from_hyper(&mut self, error: &hyper::Error) -> ErrorCode3 {
+        match error {
+            error if error.is_timeout() => ErrorCode3::HttpResponseTimeout,
+            error if error.is_incomplete_message() || error.is_canceled() => ErrorCode3::ConnectionTerminated,
+            _ => ErrorCode3::HttpProtocolError,
+        }
+    }
+
+    fn p3_error_from_connect(&mut self, _: &io::Error) -> ErrorCode3 {
+        ErrorCode3::DestinationUnavailable
+    }
+
+    fn p3_error_from_tls(&mut self, _: &io::Error) -> ErrorCode3 {
+        ErrorCode3::TlsProtocolError
     }
 }

@@ -8,6 +8,7 @@
 mod place;
 pub mod preview1;
 pub mod preview2;
+pub mod wasi3;
 
 use std::{
     collections::HashMap,

@@ -6,7 +6,11 @@ use std::{
 };
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use tokio::{io::Interest, net::UdpSocket as HostSocket};
+use tokio::{
+    io::Interest,
+    net::UdpSocket as HostSocket,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use wasmtime::{
     StoreContextMut,
     component::{Accessor, LinkerInstance, Resource},
@@ -21,7 +25,7 @@ use super::{
         container::{GuestNet, Udp},
         pod::{PodNet, other_port_helps},
         policy::Mode,
-        sockets::bind_to,
+        sockets::{bind_to, one_remote},
         table::Protocol,
         udp::{NotSent, destination, sender},
     },
@@ -32,6 +36,9 @@ use crate::guest::Host;
 /// The largest datagram that there is.
 const DATAGRAM_BYTES_MAX: usize = u16::MAX as usize;
 
+/// Datagrams of one socket that may wait for the system to take them: as many as a socket counts. Further ones fail.
+const SENDS_WAITING_MAX: usize = 1;
+
 /// The guest's `udp-socket`.
 struct UdpSocket {
     /// Always IPv4.
@@ -39,6 +46,7 @@ struct UdpSocket {
     state: Udp,
     /// Where the host's socket is bound.
     actual: Option<SocketAddr>,
+    sends: Arc<Semaphore>,
 }
 
 impl UdpSocket {
@@ -48,7 +56,12 @@ impl UdpSocket {
         let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None);
         let host = HostSocket::from_std(socket.map_err(std::io::Error::from)?.into())?;
         options::bound_buffers(&host)?;
-        Ok(Self { host: Arc::new(host), state: Udp::new(v6, permit), actual: None })
+        Ok(Self {
+            host: Arc::new(host),
+            state: Udp::new(v6, permit),
+            actual: None,
+            sends: Arc::new(Semaphore::new(SENDS_WAITING_MAX)),
+        })
     }
 
     fn bind_host(&self, pod: &PodNet, at: Ipv4Addr, port: u16) -> std::io::Result<SocketAddr> {
@@ -107,7 +120,7 @@ impl UdpSocket {
 
     fn connect(&mut self, net: &GuestNet, to: IpSocketAddress) -> Answer<()> {
         let to = SocketAddr::from(to);
-        if !super::super::sockets::one_remote(self.state.v6, to) {
+        if !one_remote(self.state.v6, to) {
             return Err(ErrorCode::InvalidArgument);
         }
         self.bind_if_not_yet(net)?;
@@ -145,20 +158,25 @@ impl UdpSocket {
     }
 
     /// The host's socket, and where to send to from it.
-    fn start_send(&mut self, net: &GuestNet, to: Option<SocketAddr>) -> Answer<(Arc<HostSocket>, Target)> {
+    fn start_send(
+        &mut self,
+        net: &GuestNet,
+        to: Option<SocketAddr>,
+    ) -> Answer<(Arc<HostSocket>, Target, OwnedSemaphorePermit)> {
         let target = match (self.state.remote, to) {
             (Some(remote), Some(to)) if remote != to => return Err(ErrorCode::InvalidArgument),
             (Some(_), _) => Target::Connected,
             (None, None) => return Err(ErrorCode::InvalidArgument),
             (None, Some(to)) => {
-                if !super::super::sockets::one_remote(self.state.v6, to) {
+                if !one_remote(self.state.v6, to) {
                     return Err(ErrorCode::InvalidArgument);
                 }
                 self.bind_if_not_yet(net)?;
                 self.destination(net, to)?.map_or(Target::Nowhere, Target::One)
             }
         };
-        Ok((self.host.clone(), target))
+        let waits = self.sends.clone().try_acquire_owned().map_err(|_| ErrorCode::OutOfMemory)?;
+        Ok((self.host.clone(), target, waits))
     }
 
     fn local(&self) -> Answer<IpSocketAddress> {
@@ -214,7 +232,7 @@ fn send(
             return Ok((Err(ErrorCode::DatagramTooLarge),));
         }
         let started = within(store, &this, |socket, net| socket.start_send(net, to.map(Into::into)))?;
-        let (host, target) = match started {
+        let (host, target, _waits) = match started {
             Ok(started) => started,
             Err(code) => return Ok((Err(code),)),
         };
