@@ -211,6 +211,26 @@ async fn archives_go_in_and_come_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn archives_are_compressed_on_the_way() {
+    let node = Node::new().await;
+    let (host, data) = mount(&node, "data", false);
+    let run = sleeper(&node, |config| config.mounts = vec![data]).await;
+    let content = "the same again ".repeat(10_000);
+    std::fs::create_dir(host.join("in")).unwrap();
+    std::fs::write(host.join("in/a"), &content).unwrap();
+    let (packed, errors, code) = talk(exec(&run, &["tar", "czf", "-", "-C", "/data", "in"], ALL).await, b"").await;
+    assert_eq!((errors.as_str(), code, &packed[..2]), ("", 0, &[0x1f, 0x8b][..]));
+    assert!(packed.len() < content.len() / 10, "{}", packed.len());
+    let unpack = ["tar", "xzf", "-", "-C", "/data/in"];
+    assert_eq!(talk(exec(&run, &unpack, ALL).await, &packed).await, (vec![], String::new(), 0));
+    assert_eq!(std::fs::read_to_string(host.join("in/in/a")).unwrap(), content);
+    let (_, errors, code) = talk(exec(&run, &unpack, ALL).await, &packed[..packed.len() / 2]).await;
+    assert!(errors.starts_with("tar: ") && code == 2, "{errors}");
+    let (_, errors, code) = talk(exec(&run, &unpack, ALL).await, &vec![b'x'; 1 << 20]).await;
+    assert!(errors.starts_with("tar: ") && code == 2, "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_archive_counts_against_the_disk() {
     let node = Node::new().await;
     let limit = |config: &mut ContainerConfig| config.resources.ephemeral_bytes_max = Some(1 << 20);

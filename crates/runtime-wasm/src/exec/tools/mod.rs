@@ -187,13 +187,13 @@ fn why(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
-/// `tar [-]cf - PATH...`, `tar [-]xmf - [-C DIR]`; compression is not offered.
+/// `tar [-]c[z]f - PATH...`, `tar [-]x[z]mf - [-C DIR]`.
 fn tar(job: &mut Job, args: &[String]) -> io::Result<i32> {
     // A copy may be long, and is nobody's hurry but its own.
     crate::lanes::lower_priority();
     match tar_options(args) {
-        Ok(TarOptions { create: true, paths, directory }) => tar_pack::pack(job, &directory, &paths),
-        Ok(TarOptions { create: false, directory, .. }) => tar_unpack::unpack(job, &directory),
+        Ok(TarOptions { create: true, gzip, paths, directory }) => tar_pack::pack(job, &directory, &paths, gzip),
+        Ok(TarOptions { create: false, gzip, directory, .. }) => tar_unpack::unpack(job, &directory, gzip),
         Err(message) => {
             writeln!(job.err, "tar: {message}")?;
             Ok(2)
@@ -204,12 +204,14 @@ fn tar(job: &mut Job, args: &[String]) -> io::Result<i32> {
 #[derive(Debug, PartialEq, Eq)]
 struct TarOptions {
     create: bool,
+    gzip: bool,
     directory: String,
     paths: Vec<String>,
 }
 
 fn tar_options(args: &[String]) -> std::result::Result<TarOptions, String> {
-    let (mut create, mut extract, mut directory, mut paths) = (false, false, ".".to_owned(), Vec::new());
+    let (mut create, mut extract, mut gzip) = (false, false, false);
+    let (mut directory, mut paths) = (".".to_owned(), Vec::new());
     let mut rest = args.iter();
     let mut first = true;
     while let Some(arg) = rest.next() {
@@ -224,6 +226,7 @@ fn tar_options(args: &[String]) -> std::result::Result<TarOptions, String> {
                     match letter {
                         'c' => create = true,
                         'x' => extract = true,
+                        'z' => gzip = true,
                         'm' | 'o' | 'p' | 'v' => {}
                         'f' => {
                             let file = value('f')?;
@@ -245,7 +248,7 @@ fn tar_options(args: &[String]) -> std::result::Result<TarOptions, String> {
     if create && paths.is_empty() {
         return Err("Cowardly refusing to create an empty archive".to_owned());
     }
-    Ok(TarOptions { create, directory, paths })
+    Ok(TarOptions { create, gzip, directory, paths })
 }
 
 /// One of [`TOOLS_MAX`], given back when it is dropped.
@@ -329,7 +332,7 @@ mod tests {
     fn what_kubectl_cp_runs_is_understood() {
         let tar = |create, directory: &str, paths: &[&str]| {
             let paths = paths.iter().map(|&path| path.to_owned()).collect();
-            Ok(TarOptions { create, directory: directory.to_owned(), paths })
+            Ok(TarOptions { create, gzip: false, directory: directory.to_owned(), paths })
         };
         for (line, expected) in [
             ("cf - /data", tar(true, ".", &["/data"])),
@@ -337,7 +340,9 @@ mod tests {
             ("xmf - -C /data", tar(false, "/data", &[])),
             ("-xmf -", tar(false, ".", &[])),
             ("--no-same-permissions --no-same-owner -xmf - -C /", tar(false, "/", &[])),
-            ("czf - a", Err("option 'z' is not supported".to_owned())),
+            ("cf - -C /data a", tar(true, "/data", &["a"])),
+            ("czf - a", tar(true, ".", &["a"]).map(|options| TarOptions { gzip: true, ..options })),
+            ("cjf - a", Err("option 'j' is not supported".to_owned())),
             ("cf /a b", Err("only \"-\" (stdin or stdout) can be the archive, not \"/a\"".to_owned())),
         ] {
             assert_eq!(tar_options(&words(line)), expected, "{line}");

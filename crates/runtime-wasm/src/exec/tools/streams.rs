@@ -5,20 +5,52 @@ use std::{
     io::{self, Read, Write},
 };
 
+use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
 use futures::executor::block_on;
 
 use crate::exec::pipe::Pipe;
 
-/// Stdin; at its end where there is none.
-pub struct In(Option<Pipe>);
+/// Stdin, as it comes or unpacked.
+pub enum In {
+    Plain(Raw),
+    Gzip(Box<MultiGzDecoder<Raw>>),
+}
 
 impl In {
     pub fn new(pipe: Option<Pipe>) -> Self {
-        Self(pipe)
+        Self::Plain(Raw(pipe))
+    }
+
+    /// From here on what comes is unpacked.
+    pub fn unzip(&mut self) {
+        if let Self::Plain(raw) = self {
+            *self = Self::Gzip(Box::new(MultiGzDecoder::new(Raw(raw.0.take()))));
+        }
+    }
+
+    /// Whoever sends goes on after the end of what is wanted: a closed stream would be an error to them.
+    pub fn drain(&mut self) -> io::Result<()> {
+        let raw = match self {
+            Self::Plain(raw) => raw,
+            Self::Gzip(unpacked) => unpacked.get_mut(),
+        };
+        io::copy(raw, &mut io::sink()).map(drop)
     }
 }
 
 impl Read for In {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(raw) => raw.read(into),
+            Self::Gzip(unpacked) => unpacked.read(into),
+        }
+    }
+}
+
+/// At its end where there is no stdin.
+pub struct Raw(Option<Pipe>);
+
+impl Read for Raw {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let Some(pipe) = &self.0 else { return Ok(0) };
         if into.is_empty() {
@@ -68,6 +100,38 @@ impl Write for Out {
                 self.pipe.put(&bytes[..room])?;
                 return Ok(room);
             }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Stdout, as it is written or packed.
+pub enum Packed<'o> {
+    Plain(&'o mut Out),
+    Gzip(GzEncoder<&'o mut Out>),
+}
+
+impl<'o> Packed<'o> {
+    pub fn new(out: &'o mut Out, gzip: bool) -> Self {
+        if gzip { Self::Gzip(GzEncoder::new(out, Compression::fast())) } else { Self::Plain(out) }
+    }
+
+    pub fn finish(self) -> io::Result<()> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Gzip(packed) => packed.finish().map(drop),
+        }
+    }
+}
+
+impl Write for Packed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(out) => out.write(bytes),
+            Self::Gzip(packed) => packed.write(bytes),
         }
     }
 

@@ -1,4 +1,4 @@
-//! `tar cf -`: the container's files as an archive.
+//! `tar cf -`, `tar czf -`: the container's files as an archive.
 
 use std::{
     io::{self, Read, Write as _},
@@ -10,14 +10,15 @@ use tar::{Builder, EntryType, Header};
 
 use super::{
     Job,
+    streams::Packed,
     view::{Kind, Meta},
 };
 
-pub fn pack(job: &mut Job, directory: &str, paths: &[String]) -> io::Result<i32> {
+pub fn pack(job: &mut Job, directory: &str, paths: &[String], gzip: bool) -> io::Result<i32> {
     let mut code = 0;
     // What was not packed; told as it comes, on a stream of its own.
     let Job { view, out, err, .. } = job;
-    let mut archive = Builder::new(out);
+    let mut archive = Builder::new(Packed::new(out, gzip));
     for given in paths {
         let mut left = vec![PathBuf::from(given)];
         while let Some(path) = left.pop() {
@@ -59,7 +60,7 @@ pub fn pack(job: &mut Job, directory: &str, paths: &[String]) -> io::Result<i32>
             }
         }
     }
-    archive.finish()?;
+    archive.into_inner()?.finish()?;
     if code != 0 {
         writeln!(err, "tar: Exiting with failure status due to previous errors")?;
     }

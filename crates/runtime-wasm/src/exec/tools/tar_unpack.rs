@@ -1,4 +1,4 @@
-//! `tar xf -`: an archive into the container's files.
+//! `tar xf -`, `tar xzf -`: an archive into the container's files.
 //!
 //! Read by hand, block by block: what an archive announces is not believed before it is bounded. Members that would lie
 //! outside of the directory are left out and told.
@@ -19,8 +19,11 @@ const BLOCK: usize = 512;
 const EXTENSION_BYTES_MAX: u64 = 1 << 20;
 const CHUNK_BYTES: usize = 64 << 10;
 
-pub fn unpack(job: &mut Job, directory: &str) -> io::Result<i32> {
+pub fn unpack(job: &mut Job, directory: &str, gzip: bool) -> io::Result<i32> {
     let mut code = 0;
+    if gzip {
+        job.input.unzip();
+    }
     match members(job, directory, &mut code) {
         Ok(()) => {}
         Err(error) => {
@@ -28,9 +31,7 @@ pub fn unpack(job: &mut Job, directory: &str) -> io::Result<i32> {
             code = 2;
         }
     }
-    // Whoever sends it goes on after the end of the archive, with zeros: a closed stream would be an error to them.
-    let mut rest = vec![0; CHUNK_BYTES];
-    while job.input.read(&mut rest)? > 0 {}
+    job.input.drain()?;
     if code != 0 {
         writeln!(job.err, "tar: Exiting with failure status due to previous errors")?;
     }
