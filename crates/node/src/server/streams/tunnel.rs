@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::{
     CHUNK_BYTES, LINGER,
-    websocket::{Activity, Socket, write},
+    websocket::{Activity, Socket, answer_close, write},
 };
 
 /// Between the socket and who reads and writes the stream, per direction.
@@ -36,7 +36,10 @@ async fn drive<IO: AsyncRead + AsyncWrite + Unpin>(socket: Socket<IO>, pipe: Dup
     let receiving = async {
         while let Some(Ok(message)) = stream.next().await {
             match message {
-                Message::Close(_) => break,
+                Message::Close(_) => {
+                    answer_close(&mut stream).await;
+                    break;
+                }
                 Message::Binary(bytes) => {
                     activity.touch();
                     // Who reads it has ended: what still comes is dropped until the client closes.

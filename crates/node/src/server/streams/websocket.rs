@@ -69,19 +69,21 @@ impl Encoding {
         }
     }
 
-    /// `None`: not a message of a channel.
+    /// `None`: not a message of a channel. As upstream, it does not matter whether a message is said to be text: Python's client
+    /// sends strings so in the binary protocols.
     fn parse(self, message: Message) -> Option<(u8, Bytes)> {
-        match (self, message) {
-            (Self::Binary, Message::Binary(mut bytes)) if !bytes.is_empty() => {
-                let channel = bytes.split_to(1)[0];
-                Some((channel, bytes))
-            }
-            (Self::Base64, Message::Text(text)) => {
-                let (channel, rest) = text.as_bytes().split_first()?;
-                let bytes = STANDARD.decode(rest).ok()?;
-                Some((channel.checked_sub(b'0')?, bytes.into()))
-            }
-            _ => None,
+        let mut bytes = match message {
+            Message::Binary(bytes) => bytes,
+            Message::Text(text) => text.into(),
+            _ => return None,
+        };
+        if bytes.is_empty() {
+            return None;
+        }
+        let channel = bytes.split_to(1)[0];
+        match self {
+            Self::Binary => Some((channel, bytes)),
+            Self::Base64 => Some((channel.checked_sub(b'0')?, STANDARD.decode(bytes).ok()?.into())),
         }
     }
 }
@@ -227,7 +229,7 @@ async fn read<IO>(
 {
     while let Some(Ok(message)) = stream.next().await {
         if message.is_close() {
-            return;
+            return answer_close(&mut stream).await;
         }
         let Some((channel, bytes)) = encoding.parse(message) else { continue };
         activity.touch();
@@ -242,6 +244,11 @@ async fn read<IO>(
             }
         }
     }
+}
+
+/// The answer to a client's close waits in the socket: asking for what comes next sends it.
+pub(super) async fn answer_close<IO: AsyncRead + AsyncWrite + Unpin>(stream: &mut SplitStream<Socket<IO>>) {
+    let _ = timeout(LINGER, stream.next()).await;
 }
 
 /// Until everybody who writes has ended; then says so to the client. False when the connection is lost.
@@ -280,6 +287,10 @@ where
 }
 
 #[cfg(test)]
+#[path = "websocket_tests.rs"]
+mod life;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -294,5 +305,7 @@ mod tests {
             assert_eq!(Encoding::Base64.parse(Message::text(odd)), None, "{odd:?}");
         }
         assert_eq!(Encoding::Binary.parse(Message::Binary(Bytes::new())), None);
+        // As Python's client says it.
+        assert_eq!(Encoding::Binary.parse(Message::text("\0typed\n")), Some((0, Bytes::from_static(b"typed\n"))));
     }
 }
