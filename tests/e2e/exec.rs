@@ -188,6 +188,13 @@ async fn hooks_run_before_and_after() {
     cluster.stop().await;
 }
 
+/// Why the container waits, and the words for it.
+async fn waits(cluster: &Cluster) -> Option<(String, String)> {
+    let status = pods(cluster).get("p").await.unwrap().status?;
+    let waiting = status.container_statuses?.first()?.state.clone()?.waiting?;
+    Some((waiting.reason?, waiting.message.unwrap_or_default()))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_hook_is_told() {
     let cluster = start().await;
@@ -195,6 +202,16 @@ async fn a_failed_hook_is_told() {
     create(&cluster, &pod(&["sleep"], json!({ "lifecycle": { "postStart": fails } }))).await;
     eventually!(said(&cluster, "FailedPostStartHook", "PostStartHook failed").await);
     eventually!(phase(&cluster).await == "Failed", "its container was killed");
+    pods(&cluster).delete("p", &Default::default()).await.unwrap();
+    eventually!(pods(&cluster).get_opt("p").await.unwrap().is_none());
+
+    // One that is started again says why it waits, as long as nothing newer is known.
+    let mut again = pod(&["sleep"], json!({ "lifecycle": { "postStart": fails } }));
+    again.spec.as_mut().unwrap().restart_policy = Some("Always".to_owned());
+    create(&cluster, &again).await;
+    eventually!(waits(&cluster).await.is_some_and(|(reason, message)| reason == "PostStartHookError"
+        && message.contains("Exec lifecycle hook ([obey quit 1]) for Container \"main\" in Pod \"p_default(")
+        && message.contains("command 'obey quit 1' exited with 1")));
     pods(&cluster).delete("p", &Default::default()).await.unwrap();
     eventually!(pods(&cluster).get_opt("p").await.unwrap().is_none());
 

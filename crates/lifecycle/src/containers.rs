@@ -84,7 +84,7 @@ impl Context<'_> {
             }
             RecordState::Exited(exit) => {
                 let ended = terminated_state(exit, &record.api_id);
-                match self.waits_to_restart(container, exit, init) {
+                match self.waits_to_restart(container, record, exit, init) {
                     Some((reason, message)) => {
                         status.state = Some(waiting_state(reason, message));
                         status.last_state = Some(ended);
@@ -99,6 +99,7 @@ impl Context<'_> {
     fn waits_to_restart(
         &self,
         container: &Container,
+        record: &ContainerRecord,
         exit: &TerminatedState,
         init: bool,
     ) -> Option<(&'static str, Option<String>)> {
@@ -108,8 +109,11 @@ impl Context<'_> {
         let limits = &self.observed.limits;
         let entry = self.observed.backoff.get(&container.name);
         let finished = exit.finished?;
+        let failure = start::run_failure(self.observed, record).filter(|(_, until)| self.now < *until);
+        let failure = failure.map(|(failure, _)| (known_reason(&failure.reason), Some(failure.message.clone())));
         match backoff::restart(entry, finished, self.now, limits.restart_initial_s, limits.restart_max_s) {
-            Restart::Now { .. } => self.waiting(container),
+            Restart::Now { .. } => self.waiting(container).or(failure),
+            Restart::Wait { .. } if failure.is_some() => failure,
             Restart::Wait { delay_s, .. } => {
                 let (delay, pod) = (backoff::text(delay_s), pod_name(self.pod));
                 let message = format!("back-off {delay} restarting failed container={} pod={pod}", container.name);
@@ -151,7 +155,7 @@ impl Context<'_> {
 
 /// Reasons as the API knows them.
 fn known_reason(reason: &str) -> &'static str {
-    const KNOWN: [&str; 7] = [
+    const KNOWN: [&str; 8] = [
         "ErrImagePull",
         "ErrImageNeverPull",
         "InvalidImageName",
@@ -159,6 +163,7 @@ fn known_reason(reason: &str) -> &'static str {
         "CreateContainerConfigError",
         "CreateContainerError",
         "RunContainerError",
+        "PostStartHookError",
     ];
     KNOWN.into_iter().find(|k| *k == reason).unwrap_or("CreateContainerError")
 }

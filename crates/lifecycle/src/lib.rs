@@ -31,7 +31,7 @@ pub use adopt::adopt;
 pub use command::Command;
 pub use observed::{
     Backoff, ContainerRecord, ImageState, Limits, Outcome, PodObserved, ProbeKind, ProbeResults, RecordState,
-    SandboxState, StartFailure, TerminatedState, VolumesState,
+    RunFailure, SandboxState, StartFailure, TerminatedState, VolumesState,
 };
 
 /// What to do now, what to tell the API, and when to look again if nothing else happens.

@@ -27,6 +27,8 @@ pub struct PodObserved {
     pub images: BTreeMap<String, ImageState>,
     /// By container; cleared when it starts.
     pub start_failures: BTreeMap<String, StartFailure>,
+    /// By container; why its newest attempt did not stay, if that is more than its exit says.
+    pub run_failures: BTreeMap<String, RunFailure>,
     pub probes: BTreeMap<String, ProbeResults>,
     pub backoff: BTreeMap<String, Backoff>,
     /// The node's own addresses.
@@ -222,6 +224,15 @@ pub struct StartFailure {
     pub retry: bool,
 }
 
+/// An attempt that was made and ended by what the node did or could not do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunFailure {
+    pub attempt: u32,
+    /// `RunContainerError` or `PostStartHookError`.
+    pub reason: String,
+    pub message: String,
+}
+
 /// The restart back-off of one container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
@@ -279,8 +290,12 @@ pub enum Outcome {
         message: String,
     },
     Started(ContainerRecord),
-    /// It was made and then could not be started: an attempt that ended at once.
-    StartedAndFailed(ContainerRecord),
+    /// It was made and then could not be started, or its postStart failed: an attempt that ended at once.
+    StartedAndFailed {
+        record: ContainerRecord,
+        reason: String,
+        message: String,
+    },
     NotCreated {
         container: String,
         reason: String,

@@ -7,7 +7,7 @@ use crate::{
     backoff::later,
     observed::{
         Backoff, ContainerRecord, DeleteState, ImageFailure, ImageState, Outcome, PodObserved, ProbeKind, RecordState,
-        SandboxState, StartFailure, TerminatedState, VolumesState,
+        RunFailure, SandboxState, StartFailure, TerminatedState, VolumesState,
     },
 };
 
@@ -85,7 +85,12 @@ impl PodObserved {
             Outcome::ImageFailed { container, image, reason, message } => {
                 self.image_failed(container, image, reason, message, now);
             }
-            Outcome::Started(record) | Outcome::StartedAndFailed(record) => self.started(record),
+            Outcome::Started(record) => self.started(record),
+            Outcome::StartedAndFailed { record, reason, message } => {
+                let (name, attempt) = (record.name.clone(), record.attempt);
+                self.started(record);
+                self.run_failures.insert(name, RunFailure { attempt, reason, message });
+            }
             Outcome::NotCreated { container, reason, message } => self.not_created(container, reason, message, now),
             Outcome::State { id, state } => {
                 if let Some(record) = self.by_id(&id).filter(|r| r.exit().is_none()) {
@@ -142,6 +147,7 @@ impl PodObserved {
     fn started(&mut self, record: ContainerRecord) {
         self.starting.remove(&record.name);
         self.start_failures.remove(&record.name);
+        self.run_failures.remove(&record.name);
         self.probes.remove(&record.name);
         self.containers.retain(|r| r.name != record.name || r.attempt != record.attempt);
         self.containers.push(record);

@@ -6,7 +6,9 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use crate::{
     Command, Draft,
     backoff::{self, Restart, delay_s, later},
-    observed::{ContainerRecord, ImageFailure, ImageState, PodObserved, RecordState, SandboxState, VolumesState},
+    observed::{
+        ContainerRecord, ImageFailure, ImageState, PodObserved, RecordState, RunFailure, SandboxState, VolumesState,
+    },
     restart::{is_sidecar, should_restart},
     terminate,
 };
@@ -157,7 +159,13 @@ impl Start<'_> {
             let entry = observed.backoff.get(&container.name);
             match backoff::restart(entry, finished, self.now, limits.restart_initial_s, limits.restart_max_s) {
                 Restart::Now { next_s } => backoff_s = next_s,
-                Restart::Wait { until, .. } => return draft.wake(until),
+                Restart::Wait { until, .. } => {
+                    let told = newest.and_then(|r| run_failure(observed, r)).map(|(_, until)| until);
+                    if let Some(at) = told.filter(|at| *at > self.now) {
+                        draft.wake(at);
+                    }
+                    return draft.wake(until);
+                }
             }
         }
         let attempt = newest.map_or(0, |r| r.attempt + 1);
@@ -221,6 +229,16 @@ impl Start<'_> {
 /// A failed pull is told as ErrImagePull first, and from this time on as ImagePullBackOff.
 pub(crate) fn image_flip(failure: &ImageFailure) -> Option<Timestamp> {
     (failure.reason == "ErrImagePull").then(|| later(failure.at, 1))
+}
+
+/// What an attempt that ended failed by, and until when that is told instead of its back-off: as the kubelet, until it looks at
+/// the container the next time.
+pub(crate) fn run_failure<'o>(
+    observed: &'o PodObserved,
+    record: &ContainerRecord,
+) -> Option<(&'o RunFailure, Timestamp)> {
+    let failure = observed.run_failures.get(&record.name).filter(|f| f.attempt == record.attempt)?;
+    Some((failure, later(record.exit()?.finished?, observed.limits.retry_s / 2)))
 }
 
 /// Whether a running container counts as started: its startup probe, if it has one, succeeded.

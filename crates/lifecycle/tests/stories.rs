@@ -73,6 +73,36 @@ fn a_crash_loop_restarts_at_once_then_after_10s_then_20s_up_to_5_minutes() {
 }
 
 #[test]
+fn a_failed_post_start_is_told_before_its_back_off() {
+    let because = "Exec lifecycle hook ([x]) for Container \"a\" failed";
+    let mut w = World::new(pod("Always", vec![], vec![container("a")]));
+    w.bad_hooks = vec![("a".to_owned(), because.to_owned())];
+    assert!(w.settle().ends_with("start a/0\nensure image img for a/1\nstart a/1"), "at once the first time");
+    for (sentence, seconds, expected) in [
+        ("it waits, and says why", 0, "Running; a=PostStartHookError x1"),
+        ("until the node looks again", 5, "Running; a=CrashLoopBackOff x1"),
+        ("and so the next time", 5, "Running; a=PostStartHookError x2"),
+        ("and then", 5, "Running; a=CrashLoopBackOff x2"),
+    ] {
+        assert!(seconds == 0 || w.plan().requeue.is_some_and(|at| at <= w.pass(seconds).now), "{sentence}: no timer");
+        w.settle();
+        assert_eq!(w.summary(), expected, "{sentence}");
+        let status = w.plan().status.container_statuses.expect("statuses").remove(0);
+        let waiting = status.state.and_then(|s| s.waiting).expect("it waits");
+        assert_eq!(waiting.message.as_deref() == Some(because), expected.contains("PostStart"), "{sentence}");
+        assert_eq!(status.last_state.and_then(|l| l.terminated).map(|t| t.exit_code), Some(137), "{sentence}");
+    }
+    w.bad_hooks.clear();
+    w.pass(15).settle();
+    assert_eq!(w.summary(), "Running; a=running x3 ready");
+
+    let mut w = World::new(pod("Never", vec![], vec![container("a")]));
+    w.bad_hooks = vec![("a".to_owned(), because.to_owned())];
+    w.settle();
+    assert_eq!(w.summary(), "Failed; a=Error(137) x0", "who is not restarted has ended");
+}
+
+#[test]
 fn ten_minutes_of_running_reset_the_back_off() {
     let mut w = World::new(pod("Always", vec![], vec![container("a")]));
     w.settle();

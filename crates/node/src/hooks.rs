@@ -1,9 +1,10 @@
 //! Lifecycle hooks, carried out: postStart after a container's start, preStop before it is asked to end.
 //!
 //! A hook ends early when its container has exited by itself, and a postStart when its pod is deleted. What a failed hook
-//! said goes to the node's log and not into an event, where everybody could read it.
+//! said goes to the node's log and (of a postStart) into the container's status, as upstream; never into an event, which
+//! more people may read.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -19,6 +20,8 @@ use tracing::info;
 
 use crate::{execute::PodContext, probes};
 
+/// What is kept of a failed hook's output, as of a termination message.
+const SAID_BYTES_MAX: usize = 4096;
 /// Somebody else bounds it, or nobody does: a postStart has no time-out of its own.
 pub const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -59,15 +62,18 @@ async fn exited(runtime: &dyn Runtime, id: &str) {
 }
 
 impl PodContext {
-    /// Runs the container's postStart, if it has one. False when it failed, and the container must go.
-    pub async fn post_start(&self, pod: &Pod, container: &Container, id: &str) -> bool {
-        let Some(hook) = hooks::post_start(container) else { return true };
+    /// Runs the container's postStart, if it has one.
+    ///
+    /// # Errors
+    /// Why it failed: the container must go.
+    pub async fn post_start(&self, pod: &Pod, container: &Container, id: &str) -> Result<(), String> {
+        let Some(hook) = hooks::post_start(container) else { return Ok(()) };
         let runtime = self.agent.runtime(self.runtime_of(id)).clone();
         let result = tokio::select! {
-            result = self.hook(container, id, &hook, FOR_EVER) => result,
+            result = self.hook(pod, container, id, &hook, FOR_EVER) => result,
             // Whoever looks at the container next sees to it.
-            () = exited(&*runtime, id) => return true,
-            () = self.ending.cancelled() => return true,
+            () = exited(&*runtime, id) => return Ok(()),
+            () = self.ending.cancelled() => return Ok(()),
         };
         if let Err(why) = &result {
             info!(pod = %self.handle.key, container = container.name, error = why, "postStart hook failed");
@@ -79,7 +85,7 @@ impl PodContext {
                 "PostStartHook failed".to_owned(),
             );
         }
-        result.is_ok()
+        result
     }
 
     /// Runs the container's preStop, if it has one; what is left of the grace period then.
@@ -92,7 +98,7 @@ impl PodContext {
             let runtime = self.agent.runtime(self.runtime_of(id)).clone();
             let ended = async {
                 tokio::select! {
-                    result = self.hook(container, id, &hook, grace) => result,
+                    result = self.hook(pod, container, id, &hook, grace) => result,
                     () = exited(&*runtime, id) => Ok(()),
                 }
             };
@@ -115,23 +121,43 @@ impl PodContext {
         hooks::grace_after(grace_s, start.elapsed().as_secs())
     }
 
-    async fn hook(&self, container: &Container, id: &str, hook: &Hook, limit: Duration) -> Result<(), String> {
+    /// # Errors
+    /// In upstream's words.
+    async fn hook(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        id: &str,
+        hook: &Hook,
+        limit: Duration,
+    ) -> Result<(), String> {
+        let whose = || format!("for Container {:?} in Pod {:?} failed", container.name, skiff_lifecycle::pod_name(pod));
         match hook {
             Hook::Exec(command) => {
                 let runtime = self.agent.runtime(self.runtime_of(id));
-                let output = runtime.exec_sync(id, command, limit).await.map_err(|error| error.to_string())?;
+                let failed = |error: &dyn fmt::Display, said: &str| {
+                    let words = command.join(" ");
+                    format!("Exec lifecycle hook ([{words}]) {} - error: {error}, message: {said:?}", whose())
+                };
+                let output = runtime.exec_sync(id, command, limit).await.map_err(|error| failed(&error, ""))?;
                 if output.code == 0 {
                     return Ok(());
                 }
-                let said = [output.stdout, output.stderr].concat();
-                Err(format!("command {command:?} exited with {}: {}", output.code, String::from_utf8_lossy(&said)))
+                let mut said = [output.stdout, output.stderr].concat();
+                said.truncate(SAID_BYTES_MAX);
+                let error = format!("command '{}' exited with {}", command.join(" "), output.code);
+                Err(failed(&error, &String::from_utf8_lossy(&said)))
             }
-            Hook::HttpGet(get) => probes::hook(self, container, id, get).await,
+            Hook::HttpGet(get) => {
+                let path = get.path.as_deref().unwrap_or_default();
+                let failed = |error| format!("HTTP lifecycle hook ({path}) {} - error: {error}", whose());
+                probes::hook(self, container, id, get).await.map_err(failed)
+            }
             Hook::Sleep { seconds } => {
                 tokio::time::sleep(Duration::from_secs(*seconds)).await;
                 Ok(())
             }
-            Hook::Unsupported => Err("it has no handler that can be run".to_owned()),
+            Hook::Unsupported => Err("Cannot run handler: it is neither exec, httpGet nor sleep".to_owned()),
         }
     }
 }

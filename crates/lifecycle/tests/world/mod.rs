@@ -44,6 +44,8 @@ pub struct World {
     /// Image references that cannot be pulled, and containers that cannot be created.
     pub bad_images: Vec<String>,
     pub bad_config: Vec<String>,
+    /// Containers whose postStart fails, and what it says.
+    pub bad_hooks: Vec<(String, String)>,
     /// Containers that end only when they are killed: stops are remembered here.
     pub stopping: Vec<(String, Timestamp)>,
     pub history: Vec<String>,
@@ -59,6 +61,7 @@ impl World {
             now: "2026-01-01T00:00:00Z".parse().expect("a time"),
             bad_images: vec![],
             bad_config: vec![],
+            bad_hooks: vec![],
             stopping: vec![],
             history: vec![],
             obeys: Some(0),
@@ -109,7 +112,16 @@ impl World {
                 let (reason, message) = ("CreateContainerConfigError".into(), "configmap \"c\" not found".into());
                 Outcome::NotCreated { container, reason, message }
             }
-            Command::CreateAndStart { container, attempt, .. } => Outcome::Started(self.record(&container, attempt)),
+            Command::CreateAndStart { container, attempt, .. } => {
+                let mut record = self.record(&container, attempt);
+                match self.bad_hooks.iter().find(|(name, _)| *name == container).cloned() {
+                    None => Outcome::Started(record),
+                    Some((_, message)) => {
+                        record.state = self.exited(137);
+                        Outcome::StartedAndFailed { record, reason: "PostStartHookError".into(), message }
+                    }
+                }
+            }
             Command::StopContainer { id, grace_s, .. } => {
                 self.stopping.push((id.clone(), now + SignedDuration::from_secs(grace_s as i64)));
                 let Some(code) = self.obeys else { return };

@@ -1,36 +1,31 @@
 //! One pod on this node: plan, carry out, tell the API, wait for news.
 
+mod status;
+
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use skiff_client::{Error as ApiError, rest::Written};
+use skiff_client::Error as ApiError;
 use skiff_lifecycle::{Command, Outcome, PodObserved, VolumesState, plan};
-use skiff_reconcile::EventType;
-use skiff_runtime::EVICTED;
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
+use self::status::Writer;
 use crate::{
-    agent::{Agent, pods},
-    events,
+    agent::Agent,
     execute::PodContext,
-    mailbox::{News, PodHandle, Snapshot},
+    mailbox::{News, PodHandle},
     probes::Prober,
-    status_writer, volumes,
+    volumes,
 };
-
-/// How long a pod that is being started may keep the API waiting for its first status, so that one write tells all.
-const HOLD: Duration = Duration::from_millis(100);
-/// Before a status write that failed is tried again.
-const WRITE_RETRY: Duration = Duration::from_secs(1);
 
 pub struct Worker {
     ctx: Arc<PodContext>,
     pod: Arc<Pod>,
     observed: PodObserved,
     jobs: FuturesUnordered<BoxFuture<'static, Done>>,
-    /// Jobs under way that may be short: all but stops. (A pull may be long: [`HOLD`] bounds what that delays.)
+    /// Jobs under way that may be short: all but stops. (A pull may be long: [`status::HOLD`] bounds what that delays.)
     quick: usize,
     /// Containers that events spoke of before their start was known.
     early: BTreeSet<Arc<str>>,
@@ -42,15 +37,6 @@ pub struct Worker {
     /// Its volumes are to be made again, and are being made again.
     stale: bool,
     refreshing: bool,
-}
-
-/// What the API knows, and what is on its way there.
-struct Writer {
-    told: Arc<PodStatus>,
-    revision: u64,
-    busy: bool,
-    dirty_since: Option<Instant>,
-    not_before: Option<Instant>,
 }
 
 enum Done {
@@ -70,7 +56,7 @@ impl Worker {
             jobs: FuturesUnordered::new(),
             quick: 0,
             early: BTreeSet::new(),
-            writer: Writer { told, revision: 0, busy: false, dirty_since: None, not_before: None },
+            writer: Writer::new(told),
             prober,
             delete: None,
             wake: None,
@@ -155,36 +141,6 @@ impl Worker {
         }));
     }
 
-    /// Shows others the new status, and says what there is to say about the change.
-    fn publish(&mut self, status: PodStatus) {
-        let running: Vec<_> = self.observed.containers.iter().filter(|r| r.running()).collect();
-        let running: Vec<_> = running
-            .into_iter()
-            .map(|r| (r.name.clone(), self.ctx.runtime_of(&r.id), Arc::<str>::from(r.id.as_str())))
-            .collect();
-        let before = self.observed.status.clone().unwrap_or_else(|| self.writer.told.clone());
-        // One copy for all who look at it.
-        let status = if *before == status { before.clone() } else { Arc::new(status) };
-        if !Arc::ptr_eq(&before, &status) {
-            for (container, type_, reason, message) in events::of_change(&self.pod, &before, &status) {
-                self.agent().event(&self.pod, Some(&container), type_, reason, message);
-            }
-        }
-        if status.reason.as_deref() == Some(EVICTED) && before.reason != status.reason {
-            let message = status.message.clone().unwrap_or_default();
-            self.agent().event(&self.pod, None, EventType::Warning, EVICTED, message);
-        }
-        self.observed.status = Some(status.clone());
-        let pod = &self.pod;
-        self.handle().snapshot.send_if_modified(|s| {
-            if Arc::ptr_eq(&s.status, &status) && Arc::ptr_eq(&s.pod, pod) && s.running == running {
-                return false;
-            }
-            *s = Snapshot { pod: pod.clone(), status, running };
-            true
-        });
-    }
-
     fn news(&mut self, news: News) {
         if let Some(pod) = news.pod {
             self.pod_changed(pod);
@@ -263,59 +219,6 @@ impl Worker {
             Done::Written { status, result } => self.written(status, result),
             Done::Refreshed => self.refreshing = false,
         }
-    }
-
-    fn written(&mut self, status: Arc<PodStatus>, result: Result<u64, ApiError>) {
-        self.writer.busy = false;
-        match result {
-            Ok(revision) => {
-                self.writer.revision = self.writer.revision.max(revision);
-                self.writer.told = status;
-            }
-            // Gone, or another pod of this name: the watch will tell.
-            Err(e) if e.is_not_found() || e.is_conflict() => self.writer.told = status,
-            Err(error) => {
-                warn!(%error, pod = %self.handle().key, "status not written, trying again");
-                self.writer.not_before = Some(Instant::now() + WRITE_RETRY);
-            }
-        }
-    }
-
-    /// Writes the status if the API does not have it; afterwards deletes the pod, if that is what comes next.
-    fn write(&mut self) {
-        if self.writer.busy || self.observed.gone {
-            return;
-        }
-        let Some(status) = self.observed.status.clone().filter(|s| *s != self.writer.told) else {
-            self.writer.dirty_since = None;
-            if let Some(command) = self.delete.take() {
-                self.set_going(command);
-            }
-            return;
-        };
-        let now = Instant::now();
-        let since = *self.writer.dirty_since.get_or_insert(now);
-        let starting = status.phase.as_deref() == Some("Pending") && self.quick > 0;
-        let due = if starting { since + HOLD } else { since };
-        let due = self.writer.not_before.map_or(due, |at| at.max(due));
-        if now < due {
-            self.wake = Some(self.wake.map_or(due, |at| at.min(due)));
-            return;
-        }
-        let Some(patch) = status_writer::patch(&self.handle().uid, &self.writer.told, &status) else {
-            self.writer.told = status;
-            return self.write();
-        };
-        self.writer.busy = true;
-        self.writer.dirty_since = None;
-        self.writer.not_before = None;
-        let ctx = self.ctx.clone();
-        self.jobs.push(Box::pin(async move {
-            let _permit = ctx.agent.writes.acquire().await;
-            let rest = &ctx.agent.rest;
-            let result = rest.strategic_patch::<Written>(&pods(), &ctx.handle.key, Some("status"), &patch).await;
-            Done::Written { status, result: result.map(|w| w.metadata.revision()) }
-        }));
     }
 
     /// The pod's directories go last: nobody can ask for its logs any more.
