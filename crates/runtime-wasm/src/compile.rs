@@ -17,14 +17,16 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::{Module, component::Component};
 
 use crate::{
-    compile_queue::{Queue, Urgency},
-    options,
+    compile_queue::{LARGE_BYTES, Queue, Urgency},
+    engine, options,
     program::{Machine, Program},
     programs::Programs,
 };
 
 const MAGIC: &[u8; 8] = b"skiffcw1";
 const MAC_BYTES: usize = 32;
+/// Kinds of artefacts: 0 is a core module.
+const COMPONENT: u8 = 1;
 
 pub struct Compiler {
     directory: PathBuf,
@@ -143,29 +145,30 @@ impl Compiler {
         let _ = std::fs::remove_file(self.path(machine, digest));
     }
 
+    /// What runs is what is kept: the compiler's own structures, several times the code, are gone before the program is made.
+    #[allow(unsafe_code)]
     fn compile(&self, machine: &Machine, digest: &str, bytes: &[u8], urgency: Urgency) -> Result<Program, Failure> {
         let started = std::time::Instant::now();
-        let describe = |error: wasmtime::Error| match options::missing(bytes, machine.features) {
+        let describe = |error: wasmtime::Error| match options::missing(bytes, machine.variant.features) {
             Some(message) => Failure::Features(message),
             None => Failure::Other(format!("{error:#}")),
         };
-        let (program, serialized) = self.queue.threads(bytes.len(), urgency)?.install(|| {
-            if wasmparser::Parser::is_component(bytes) {
-                let component = Component::from_binary(&machine.engine, bytes).map_err(describe)?;
-                Ok::<_, Failure>((machine.link_component(&component), component.serialize()))
-            } else {
-                let module = Module::from_binary(&machine.engine, bytes).map_err(describe)?;
-                Ok((machine.link_module(&module), module.serialize()))
+        let kind = u8::from(wasmparser::Parser::is_component(bytes));
+        let artefact = self.queue.run(bytes.len(), urgency, || {
+            // An engine keeps what its compiler's threads worked with: tens of megabytes after a large module.
+            let own = (bytes.len() >= LARGE_BYTES).then(|| engine::variant(&machine.variant, machine.wasi_0_3));
+            let engine = own.transpose()?.unwrap_or_else(|| machine.engine.clone());
+            match kind {
+                COMPONENT => engine.precompile_component(bytes),
+                _ => engine.precompile_module(bytes),
             }
         })?;
-        match serialized {
-            Ok(serialized) => {
-                if let Err(error) = self.save(machine, digest, wasmparser::Parser::is_component(bytes), &serialized) {
-                    tracing::warn!(digest, error = %error, "compiled module not kept");
-                }
-            }
-            Err(error) => tracing::warn!(digest, error = %error, "compiled module not kept"),
+        let artefact = artefact.map_err(describe)?;
+        if let Err(error) = self.save(machine, digest, kind, &artefact) {
+            tracing::warn!(digest, error = %error, "compiled module not kept");
         }
+        // SAFETY: the engine has just made it of a module of that kind.
+        let program = unsafe { link(machine, kind, &artefact) }.map_err(describe)?;
         tracing::info!(digest, bytes = bytes.len(), millis = started.elapsed().as_millis(), "module compiled");
         Ok(program)
     }
@@ -178,8 +181,8 @@ impl Compiler {
         self.directory.join(format!("{}-{engine}.cwasm", digest.trim_start_matches("sha256:")))
     }
 
-    fn save(&self, machine: &Machine, digest: &str, component: bool, body: &[u8]) -> std::io::Result<()> {
-        let kind = [u8::from(component)];
+    fn save(&self, machine: &Machine, digest: &str, kind: u8, body: &[u8]) -> std::io::Result<()> {
+        let kind = [kind];
         let mac = mac(self.key()?, &[MAGIC, &kind, digest.as_bytes(), body]);
         crate::images::write_atomically(&self.path(machine, digest), &[MAGIC, &kind, &mac, body])
     }
@@ -196,16 +199,9 @@ impl Compiler {
             tracing::warn!(digest, "a compiled module was not made by this host: compiling again");
             return None;
         }
-        let linked = if kind == [1] {
-            // SAFETY: the bytes are held in our own memory and carry this host's keyed hash over content, kind and
-            // digest, so they are what `Component::serialize` gave in `save`; the engine checks its own version.
-            let component = unsafe { Component::deserialize(&machine.engine, body) };
-            component.map(|component| machine.link_component(&component))
-        } else {
-            // SAFETY: as above, with `Module::serialize`.
-            let module = unsafe { Module::deserialize(&machine.engine, body) };
-            module.map(|module| machine.link_module(&module))
-        };
+        // SAFETY: the bytes are held in our own memory and carry this host's keyed hash over content, kind and digest, so
+        // they are what the engine gave to `save`; the engine checks its own version.
+        let linked = unsafe { link(machine, kind[0], body) };
         linked.map_err(|error| tracing::warn!(digest, error = %error, "compiled module not loaded")).ok()
     }
 
@@ -215,6 +211,23 @@ impl Compiler {
         }
         let key = read_or_make_key(&self.directory.join("key"))?;
         Ok(self.key.get_or_init(|| key))
+    }
+}
+
+/// Loads compiled code and links it.
+///
+/// # Safety
+/// `artefact` must be what this host's engine made of a module of that kind.
+#[allow(unsafe_code)]
+unsafe fn link(machine: &Machine, kind: u8, artefact: &[u8]) -> wasmtime::Result<Program> {
+    if kind == COMPONENT {
+        // SAFETY: the caller's.
+        let component = unsafe { Component::deserialize(&machine.engine, artefact) }?;
+        Ok(machine.link_component(&component))
+    } else {
+        // SAFETY: the caller's.
+        let module = unsafe { Module::deserialize(&machine.engine, artefact) }?;
+        Ok(machine.link_module(&module))
     }
 }
 

@@ -83,27 +83,36 @@ impl Queue {
         Ok(Turn { _behind: behind, _room: room })
     }
 
-    /// The threads for a module of that size.
+    /// Runs `work` on threads for a module of that size. Those for a large one end with it: the allocator gives back what
+    /// a thread freed when the thread ends, and keeps it while it idles.
     ///
     /// # Errors
-    /// When the system gives none.
-    pub fn threads(&self, bytes: usize, urgency: Urgency) -> Result<&rayon::ThreadPool, String> {
-        let lane = self.lane(bytes);
-        let Pool { made, name, nice } = match urgency {
-            Urgency::Waited => &lane.waited,
-            Urgency::Background => &lane.background,
+    /// When the system gives no threads.
+    pub fn run<R: Send>(&self, bytes: usize, urgency: Urgency, work: impl FnOnce() -> R + Send) -> Result<R, String> {
+        let pool = match urgency {
+            Urgency::Waited => &self.lane(bytes).waited,
+            Urgency::Background => &self.lane(bytes).background,
         };
-        if let Some(pool) = made.get() {
-            return Ok(pool);
+        if bytes >= LARGE_BYTES {
+            return Ok(pool.make(self.threads)?.install(work));
         }
-        let (name, nice) = (*name, *nice);
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(self.threads)
+        if let Some(threads) = pool.made.get() {
+            return Ok(threads.install(work));
+        }
+        let threads = pool.make(self.threads)?;
+        Ok(pool.made.get_or_init(|| threads).install(work))
+    }
+}
+
+impl Pool {
+    fn make(&self, threads: usize) -> Result<rayon::ThreadPool, String> {
+        let (name, nice) = (self.name, self.nice);
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
             .thread_name(move |index| format!("{name}-{index}"))
             .start_handler(move |_| lower_priority_to(nice))
             .build()
-            .map_err(|error| format!("failed to start compile threads: {error}"))?;
-        Ok(made.get_or_init(|| pool))
+            .map_err(|error| format!("failed to start compile threads: {error}"))
     }
 }
 
@@ -137,12 +146,11 @@ mod tests {
     #[test]
     fn small_modules_have_threads_of_their_own() {
         let queue = Queue::new(1);
-        let busy = queue.threads(LARGE_BYTES, Urgency::Waited).expect("made");
         let (sender, receiver) = std::sync::mpsc::channel::<()>();
-        busy.spawn(move || {
-            let _ = receiver.recv();
+        std::thread::scope(|scope| {
+            scope.spawn(|| queue.run(LARGE_BYTES, Urgency::Waited, move || receiver.recv().is_ok()));
+            assert_eq!(queue.run(0, Urgency::Waited, || 1), Ok(1));
+            drop(sender);
         });
-        assert_eq!(queue.threads(0, Urgency::Waited).expect("made").install(|| 1), 1);
-        drop(sender);
     }
 }

@@ -32,6 +32,8 @@ const KEEP_RESIDENT_BYTES: usize = 64 << 10;
 const WARM_SLOTS_MAX: u32 = 100;
 /// Large programs have tables of tens of thousands of functions; this is address space as well (800 KB each).
 const TABLE_ELEMENTS_MAX: usize = 100_000;
+/// Each memory takes 4 GiB of address space, and the largest hole of 47 bits has some 79 TiB: this leaves a tenth of it.
+const MEMORIES_MAX: u32 = 18_000;
 /// A component may hold several core instances, memories and tables (Go: 4 to 5).
 const CORE_INSTANCES_PER_CONTAINER: usize = 4;
 
@@ -119,7 +121,7 @@ fn pooling(instances: usize, pagemap_scan: Enabled) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(count(CORE_INSTANCES_PER_CONTAINER))
         .total_component_instances(count(1))
-        .total_memories(count(2).min(24_000))
+        .total_memories(count(2).min(MEMORIES_MAX))
         .total_tables(count(CORE_INSTANCES_PER_CONTAINER))
         .total_stacks(count(1))
         .total_gc_heaps(count(1).min(1000))
@@ -229,6 +231,13 @@ fn tick(state: &TickerState, engine: &Engine) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_pool_of_a_whole_node_fits_into_the_address_space() {
+        let Capacity { containers, requests, .. } = capacity(None);
+        let made = Engine::new(&config(containers + requests, Some(Enabled::No), false));
+        assert!(made.is_ok(), "{containers} and {requests}: {:#}", made.expect_err("no pool"));
+    }
 
     #[test]
     fn containers_and_requests_have_room_of_their_own() {

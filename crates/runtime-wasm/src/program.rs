@@ -10,13 +10,7 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::{p2::bindings::ProxyPre, p3::bindings::ServicePre};
 
 use crate::{
-    deterministic,
-    guest::Host,
-    http, messages, net,
-    options::{Features, Variant},
-    preopens,
-    programs::Code,
-    storage, stores, wasi3,
+    deterministic, guest::Host, http, messages, net, options::Variant, preopens, programs::Code, storage, stores, wasi3,
 };
 
 /// The function of a module that is run when none is named.
@@ -26,10 +20,9 @@ pub const ENTRY_DEFAULT: &str = "_start";
 pub struct Machine {
     /// Of this process.
     pub id: u64,
-    pub features: Features,
-    wasi_0_3: bool,
+    pub variant: Variant,
+    pub wasi_0_3: bool,
     pub engine: Engine,
-    deterministic: bool,
     modules: Linker<Host>,
     /// For modules that accept on sockets.
     accepting: Linker<Host>,
@@ -83,8 +76,8 @@ impl Machine {
             deterministic::link(&mut modules, &mut components)?;
         }
         let id = COUNT.fetch_add(1, Ordering::Relaxed);
-        let (features, deterministic) = (variant.features, variant.deterministic);
-        Ok(Self { id, features, wasi_0_3, engine, deterministic, modules, accepting, components })
+        let variant = variant.clone();
+        Ok(Self { id, variant, wasi_0_3, engine, modules, accepting, components })
     }
 
     pub fn modules(&self) -> &Linker<Host> {
@@ -98,7 +91,7 @@ impl Machine {
     pub fn link_module(&self, module: &Module) -> Program {
         let opens_files = module.imports().any(|import| import.name().starts_with("path_"));
         // Virtual time has no network to wait for.
-        let accepts = !self.deterministic && net::p1::accepts(module);
+        let accepts = !self.variant.deterministic && net::p1::accepts(module);
         let linker = if accepts { &self.accepting } else { &self.modules };
         let mut scratch = Store::new(&self.engine, Host::for_linking());
         let has = |module: &str, name: &str| self.modules.get(&mut scratch, module, name).is_ok();
@@ -118,7 +111,7 @@ impl Machine {
         // Toolchains leave a 0.2 entry that does nothing beside one of 0.3.
         let newer = self.wasi_0_3 && (exports(http::HANDLER_0_3) || exports(wasi3::RUN));
         // One that has both is a server that can also be run: as a container, it serves.
-        let runnable = if newer && self.deterministic {
+        let runnable = if newer && self.variant.deterministic {
             Err("deterministic runs are offered for WASI preview 1 and 0.2, not for 0.3".to_owned())
         } else if newer && exports(http::HANDLER_0_3) {
             let linked = self.components.instantiate_pre(component).and_then(ServicePre::new);

@@ -2,14 +2,12 @@
 //!
 //! Exit codes: 0 done, 1 the operation failed, 2 the command line is wrong.
 
+mod allocator;
+
 use std::process::ExitCode;
 
 use clap::Parser;
 use skiff::{commands::Command, global::Global};
-
-/// Guests are many small, short-lived allocations on several threads: the system allocator keeps far more of them.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// WebAssembly and container workloads behind the Kubernetes API, in one binary.
 ///
@@ -38,6 +36,7 @@ fn main() -> ExitCode {
         .enable_all()
         .thread_name("skiff")
         .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .on_thread_park(allocator::give_back)
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
