@@ -14,12 +14,12 @@ done
 [ "${1:-}" = --check ] && exit 0
 out=${OUT:-.}
 target=${CARGO_TARGET_DIR:-target}
-cargo build --release --locked --target wasm32-wasip1 --target-dir "$target" -p hello -p counter -p ticker -p exit-code -p word-count -p listener
+cargo build --release --locked --target wasm32-wasip1 --target-dir "$target" -p hello -p counter -p ticker -p exit-code -p word-count -p listener -p table
 cargo build --release --locked --target wasm32-wasip2 --target-dir "$target" -p http-hello -p http-lab -p sockets -p wasi3-net -p wasi3-http
-for name in hello counter ticker exit-code word-count listener; do cp "$target/wasm32-wasip1/release/$name.wasm" "$out/$name.wasm"; done
+for name in hello counter ticker exit-code word-count listener table; do cp "$target/wasm32-wasip1/release/$name.wasm" "$out/$name.wasm"; done
 cp "$target/wasm32-wasip2/release/http_hello.wasm" "$out/http-hello.wasm"
 cp "$target/wasm32-wasip2/release/http_lab.wasm" "$out/http-lab.wasm"
 cp "$target/wasm32-wasip2/release/sockets.wasm" "$out/sockets.wasm"
 cp "$target/wasm32-wasip2/release/wasi3_net.wasm" "$out/wasi3-net.wasm"
 cp "$target/wasm32-wasip2/release/wasi3_http.wasm" "$out/wasi3-http.wasm"
-(cd "$out" && sha256sum hello.wasm counter.wasm ticker.wasm exit-code.wasm word-count.wasm listener.wasm http-hello.wasm sockets.wasm http-lab.wasm wasi3-net.wasm wasi3-http.wasm >SHA256SUMS)
+(cd "$out" && sha256sum hello.wasm counter.wasm ticker.wasm exit-code.wasm word-count.wasm listener.wasm table.wasm http-hello.wasm sockets.wasm http-lab.wasm wasi3-net.wasm wasi3-http.wasm >SHA256SUMS)

@@ -54,6 +54,25 @@ pub struct Limits {
     /// Seconds between heartbeats, and between status reports when nothing changes.
     pub lease_renew_s: u64,
     pub status_report_s: u64,
+    pub image_gc: ImageGc,
+}
+
+/// When images that no container uses go: looked at with each heartbeat, as the kubelet's `imageGCHighThresholdPercent`,
+/// `imageGCLowThresholdPercent` and `imageMinimumGCAge` say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageGc {
+    /// Of the disk, in use: from there on images go. 100 turns it off, but for a disk that is full.
+    pub high_percent: u64,
+    /// Until so much is in use.
+    pub low_percent: u64,
+    /// Younger ones, and those that were in use in that time, stay.
+    pub min_age_s: i64,
+}
+
+impl Default for ImageGc {
+    fn default() -> Self {
+        Self { high_percent: 85, low_percent: 80, min_age_s: 120 }
+    }
 }
 
 impl Default for Limits {
@@ -66,6 +85,7 @@ impl Default for Limits {
             image_bytes_max: 512 << 20,
             lease_renew_s: 10,
             status_report_s: 300,
+            image_gc: ImageGc::default(),
         }
     }
 }

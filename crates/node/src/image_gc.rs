@@ -2,8 +2,8 @@
 //!
 //! Looked at with each heartbeat of the node, which costs one question to the file system. What must stay true: an image that
 //! a container of this node has (running, or ended and not yet forgotten) stays; so does one that came or was used in the
-//! last [`MIN_AGE_S`] seconds; nothing goes while less than [`HIGH_PERCENT`] of the disk is in use, and no more than leads
-//! below [`LOW_PERCENT`].
+//! seconds that [`ImageGc`] names; nothing goes while less than its upper part of the disk is in use, and no more than leads
+//! below its lower one.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -18,12 +18,7 @@ use skiff_client::Regarding;
 use skiff_reconcile::{EventType::Warning, KindRef, ObjectKey};
 use skiff_runtime::{Image, Runtime};
 
-use crate::agent::Agent;
-
-/// The kubelet's `imageGCHighThresholdPercent`, `imageGCLowThresholdPercent` and `imageMinimumGCAge`.
-pub const HIGH_PERCENT: u64 = 85;
-pub const LOW_PERCENT: u64 = 80;
-pub const MIN_AGE_S: i64 = 120;
+use crate::{agent::Agent, config::ImageGc};
 
 /// When each image was seen first, and in use last. Bounded by the images that the runtimes have.
 #[derive(Debug, Default)]
@@ -50,13 +45,13 @@ impl Disk {
     }
 
     /// How many bytes must go; none below the upper threshold.
-    fn excess(self) -> Option<u64> {
+    fn excess(self, gc: ImageGc) -> Option<u64> {
         // As the kubelet counts: what is not available to us is in use.
         let used = self.capacity.saturating_sub(self.available);
-        if self.capacity == 0 || used.saturating_mul(100) < self.capacity.saturating_mul(HIGH_PERCENT) {
+        if self.capacity == 0 || used.saturating_mul(100) < self.capacity.saturating_mul(gc.high_percent) {
             return None;
         }
-        let target = self.capacity / 100 * LOW_PERCENT;
+        let target = self.capacity / 100 * gc.low_percent;
         Some(used.saturating_sub(target)).filter(|&bytes| bytes > 0)
     }
 }
@@ -91,11 +86,12 @@ impl Seen {
         images: &[Image],
         in_use: &BTreeSet<String>,
         wanted: u64,
+        min_age_s: i64,
         now: Timestamp,
     ) -> (Vec<Image>, Option<TooLittle>) {
         let seen = self.0.lock();
         let times = |image: &Image| seen.get(&image.id).copied().unwrap_or(Times { first: now, used: now });
-        let old = |at: Timestamp| now.as_second().saturating_sub(at.as_second()) >= MIN_AGE_S;
+        let old = |at: Timestamp| now.as_second().saturating_sub(at.as_second()) >= min_age_s;
         let free = |image: &&Image| !in_use.contains(&image.id) && old(times(image).first) && old(times(image).used);
         let mut candidates: Vec<&Image> = images.iter().filter(free).collect();
         candidates.sort_by_key(|image| (times(image).used, times(image).first));
@@ -120,6 +116,7 @@ async fn collect(
     runtime: &Arc<dyn Runtime>,
     seen: &Seen,
     disk: Option<Disk>,
+    gc: ImageGc,
     now: Timestamp,
 ) -> Result<Vec<Image>, TooLittle> {
     let (Ok(images), Ok(containers)) = (runtime.list_images().await, runtime.list_containers(None).await) else {
@@ -127,8 +124,8 @@ async fn collect(
     };
     let in_use: BTreeSet<String> = containers.into_iter().map(|container| container.image_id).collect();
     seen.note(&images, &in_use, now);
-    let Some(wanted) = disk.and_then(Disk::excess) else { return Ok(vec![]) };
-    let (chosen, too_little) = seen.choose(&images, &in_use, wanted, now);
+    let Some(wanted) = disk.and_then(|disk| disk.excess(gc)) else { return Ok(vec![]) };
+    let (chosen, too_little) = seen.choose(&images, &in_use, wanted, gc.min_age_s, now);
     for image in &chosen {
         if let Err(error) = runtime.remove_image(&image.id).await {
             tracing::warn!(%error, image = image.id, "unused image not removed");
@@ -142,7 +139,7 @@ pub async fn look(agent: &Agent, seen: &[Seen], told: &mut bool) {
     let disk = Disk::of(agent.dirs.root());
     let mut failed = None;
     for (runtime, seen) in agent.config.runtimes.iter().zip(seen) {
-        match collect(runtime, seen, disk, agent.now()).await {
+        match collect(runtime, seen, disk, agent.config.limits.image_gc, agent.now()).await {
             Ok(removed) if removed.is_empty() => {}
             Ok(removed) => {
                 let bytes: u64 = removed.iter().map(|image| image.size_bytes).sum();
@@ -185,9 +182,9 @@ mod tests {
     fn a_full_disk_wants_bytes_gone() {
         let disk = |available| Disk { capacity: 1000, available };
         for (available, expected) in [(200, None), (151, None), (150, Some(50)), (0, Some(200))] {
-            assert_eq!(disk(available).excess(), expected, "{available} available");
+            assert_eq!(disk(available).excess(ImageGc::default()), expected, "{available} available");
         }
-        assert_eq!(Disk { capacity: 0, available: 0 }.excess(), None);
+        assert_eq!(Disk { capacity: 0, available: 0 }.excess(ImageGc::default()), None);
     }
 
     #[test]
@@ -200,7 +197,7 @@ mod tests {
         seen.note(all, &set(&["used", "old"]), at(1100));
         let in_use = set(&["used"]);
         let ids = |wanted, now| {
-            let (chosen, missing) = seen.choose(all, &in_use, wanted, at(now));
+            let (chosen, missing) = seen.choose(all, &in_use, wanted, 120, at(now));
             (chosen.into_iter().map(|image| image.id).collect::<Vec<_>>().join(" "), missing)
         };
         assert_eq!(ids(50, 1300), ("never older".to_owned(), None));

@@ -39,5 +39,5 @@ mod usage;
 mod volumes;
 mod worker;
 
-pub use config::{Limits, NodeConfig};
+pub use config::{ImageGc, Limits, NodeConfig};
 pub use node::{Node, NodeHandle, StartError};

@@ -1,9 +1,6 @@
 //! The ConfigMaps and Secrets that a pod refers to, fetched when they are needed: never older than the pod.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -37,18 +34,18 @@ impl Sources {
     ///
     /// # Errors
     /// A message that names what is not there.
-    pub fn by_name(&self, maps: Vec<String>, secrets: Vec<String>) -> Result<BTreeMap<String, Arc<Source>>, String> {
+    pub fn by_name(&self, maps: &[String], secrets: &[String]) -> Result<BTreeMap<String, Source>, String> {
         let mut found = BTreeMap::new();
         for name in maps {
-            let Some(map) = self.config_map(&name, false)? else { continue };
+            let Some(map) = self.config_map(name, false)? else { continue };
             let texts = map.data.iter().flatten().map(|(key, text)| (key.clone(), text.clone().into_bytes()));
             let bytes = map.binary_data.iter().flatten().map(|(key, bytes)| (key.clone(), bytes.0.clone()));
-            found.insert(format!("configmap/{name}"), Arc::new(texts.chain(bytes).collect()));
+            found.insert(format!("configmap/{name}"), texts.chain(bytes).collect());
         }
         for name in secrets {
-            let Some(secret) = self.secret(&name, false)? else { continue };
+            let Some(secret) = self.secret(name, false)? else { continue };
             let data = secret.data.iter().flatten().map(|(key, bytes)| (key.clone(), bytes.0.clone()));
-            found.insert(format!("secret/{name}"), Arc::new(data.collect()));
+            found.insert(format!("secret/{name}"), data.collect());
         }
         Ok(found)
     }

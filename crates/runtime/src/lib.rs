@@ -14,6 +14,7 @@ pub mod conformance;
 pub mod fake;
 pub mod ledger;
 pub mod reference;
+mod source;
 pub mod streams;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
@@ -21,6 +22,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
+pub use source::{LiveSource, Source};
 pub use streams::{Attached, Connection, ExecRequest, StreamsWanted, TerminalSize};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -143,9 +145,6 @@ pub struct Resources {
     pub ephemeral_bytes_max: Option<u64>,
 }
 
-/// The data of a ConfigMap or Secret.
-pub type Source = BTreeMap<String, Vec<u8>>;
-
 #[derive(Clone, Debug, Default)]
 pub struct ContainerConfig {
     pub name: String,
@@ -171,7 +170,8 @@ pub struct ContainerConfig {
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
     /// What the annotations [`annotations::CONFIG`] and [`annotations::KEYVALUE`] name: `configmap/NAME`, `secret/NAME`.
-    pub sources: BTreeMap<String, Arc<Source>>,
+    /// Read at each use: the node replaces what they hold when the API's objects change.
+    pub sources: BTreeMap<String, Arc<LiveSource>>,
     /// Absolute; parent directories are made by the runtime.
     pub log_path: PathBuf,
     /// The log is rotated at `log_bytes_max` (default 10 MiB), keeping `log_files_max` files (default 5), the older

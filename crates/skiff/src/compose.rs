@@ -23,7 +23,7 @@ use skiff_apiserver::{
 };
 use skiff_client::SharedCache;
 use skiff_manager::{Manager, ManagerConfig, ManagerHandle};
-use skiff_node::{Node, NodeConfig, NodeHandle};
+use skiff_node::{Limits, Node, NodeConfig, NodeHandle};
 use skiff_runtime::{Runtime, fake::FakeRuntime};
 pub use skiff_runtime_wasm::INSTANCES_MAX_DEFAULT as CONTAINERS_MAX_DEFAULT;
 pub use skiff_runtime_wasm::Network;
@@ -64,6 +64,8 @@ pub struct Options {
     pub containers_max: usize,
     /// Which images must be signed.
     pub signatures: SignaturePolicy,
+    /// Of each node.
+    pub node_limits: Limits,
     /// Wasm nodes run components of WASI 0.3.
     pub wasi_0_3: bool,
     /// Wasm nodes start large modules with Winch until Cranelift has compiled them.
@@ -82,6 +84,7 @@ impl Options {
             fake_nodes: 0,
             containers_max: CONTAINERS_MAX_DEFAULT,
             signatures: SignaturePolicy::default(),
+            node_limits: Limits::default(),
             wasi_0_3: false,
             fast_first_start: false,
         }
@@ -212,12 +215,12 @@ impl Cluster {
             config.fast_first_start = options.fast_first_start;
             let runtime =
                 WasmRuntime::open(config).with_context(|| format!("failed to open the Wasm runtime of {name}"))?;
-            starting.push(self.node(name, dir, runtime));
+            starting.push(self.node(name, dir, runtime, &options.node_limits));
         }
         for index in 1..=options.fake_nodes {
             let name = format!("fake-{index}");
             let dir = places.node(&name);
-            let (name, mut config) = self.node(name, dir, FakeRuntime::new());
+            let (name, mut config) = self.node(name, dir, FakeRuntime::new(), &options.node_limits);
             config.labels.insert(SIMULATED.to_owned(), "true".to_owned());
             if options.nodes > 0 {
                 config.taints.push(Taint {
@@ -240,12 +243,13 @@ impl Cluster {
         Ok(())
     }
 
-    fn node(&mut self, name: String, dir: PathBuf, runtime: Arc<dyn Runtime>) -> (String, NodeConfig) {
+    fn node(&mut self, name: String, dir: PathBuf, runtime: Arc<dyn Runtime>, limits: &Limits) -> (String, NodeConfig) {
         self.runtimes.push(runtime.clone());
         let user = format!("system:node:{name}");
         let client = client(&self.api, &user, &["system:nodes"]);
         let mut config = NodeConfig::new(name.clone(), client, runtime, dir.join("node"));
         config.shared = Some(self.caches.clone());
+        config.limits = limits.clone();
         (name, config)
     }
 

@@ -10,7 +10,7 @@ use skiff_api::quantity::Quantity;
 use skiff_reconcile::ViewExt;
 use skiff_runtime::{
     ContainerConfig, Resources, Sandbox,
-    annotations::{self, declared_environment_only},
+    annotations::declared_environment_only,
 };
 
 use super::PodContext;
@@ -35,7 +35,7 @@ impl PodContext {
         let pod_spec = pod.spec.as_ref().ok_or("the pod has no spec")?;
         let namespace = self.handle.key.namespace.as_str();
         let (mut maps, mut secrets) = env::references(spec);
-        let (more_maps, more_secrets) = annotations::sources(pod.metadata.annotations.as_ref());
+        let (more_maps, more_secrets) = volumes::named(pod);
         maps.extend(more_maps.iter().cloned());
         secrets.extend(more_secrets.iter().cloned());
         let sources = Sources::fetch(&self.agent.rest, namespace, maps, secrets).await;
@@ -57,7 +57,7 @@ impl PodContext {
         let expanded = |list: &Option<Vec<String>>| -> Vec<String> {
             list.iter().flatten().map(|text| expand(text, |name| known.get(name).copied())).collect()
         };
-        let by_name = sources.by_name(more_maps, more_secrets)?;
+        let by_name = volumes::share(&self.agent, &self.handle, sources.by_name(&more_maps, &more_secrets)?);
         let mounts = volumes::mounts(&self.agent.dirs, &self.handle.uid, pod_spec, spec, &known)?;
         let tcp = |p: &&k8s_openapi::api::core::v1::ContainerPort| p.protocol.as_deref().is_none_or(|p| p == "TCP");
         let ports = spec.ports.iter().flatten().filter(tcp).filter_map(|p| u16::try_from(p.container_port).ok());

@@ -91,7 +91,7 @@ impl PodContext {
         match command {
             Command::MountVolumes => vec![self.mount(&pod).await],
             Command::UnmountVolumes => {
-                volumes::unmount(&self.agent, &pod, &self.handle).await;
+                volumes::unmount(&self.agent, &self.handle).await;
                 vec![Outcome::VolumesGone]
             }
             Command::RunSandbox { attempt } => vec![self.run_sandbox(&pod, attempt).await],

@@ -1,4 +1,4 @@
-//! Volumes that follow the API while their pod runs.
+//! Volumes that follow the API while their pod runs, and what containers read by key (see [`super::keyed`]).
 //!
 //! What must stay true: nothing polls. The process's one watch of ConfigMaps and its one of Secrets (metadata only) say
 //! that an object changed; this table says which pods of this node mount it; their workers make the files again, at
@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use skiff_client::Change;
 use skiff_reconcile::{EventType::Warning, ObjectKey};
 
-use super::{payload, write_payloads};
+use super::{keyed::Keyed, payload, write_payloads};
 use crate::{agent::Agent, mailbox::PodHandle, sources::Sources};
 
 /// Pods whose files are made again at once; others wait in line, and their news coalesce.
@@ -33,7 +33,7 @@ pub enum SourceKind {
     Secret,
 }
 
-type Source = (SourceKind, ObjectKey);
+pub(super) type Source = (SourceKind, ObjectKey);
 
 /// Which pods mount which objects. Bounded by what the node's pods name.
 #[derive(Debug, Default)]
@@ -86,6 +86,9 @@ impl Live {
 pub struct Mounted {
     /// Held while files are made or removed; true while they are there.
     there: tokio::sync::Mutex<bool>,
+    /// What the pod is woken for.
+    followed: Mutex<Vec<Source>>,
+    pub(super) keyed: Keyed,
     /// By volume and path: a token lives for an hour, and is not asked for at every change of another file.
     tokens: Mutex<HashMap<(String, String), Token>>,
 }
@@ -116,8 +119,16 @@ impl Mounted {
     }
 }
 
-fn sources(namespace: &str, volumes: &[Volume]) -> Vec<Source> {
-    let (maps, secrets) = payload::references(volumes);
+impl Agent {
+    /// Wakes the pod from now on when one of these changes.
+    pub(super) fn follow(&self, handle: &PodHandle, sources: Vec<Source>) {
+        self.live.follow(&handle.uid, sources.iter().cloned());
+        handle.volumes.followed.lock().extend(sources);
+    }
+}
+
+fn sources(namespace: &str, pod: &Pod, volumes: &[Volume]) -> Vec<Source> {
+    let (maps, secrets) = payload::references(pod, volumes);
     let key = |name: String| ObjectKey::new(namespace, name);
     let maps = maps.into_iter().map(|name| (SourceKind::ConfigMap, key(name)));
     maps.chain(secrets.into_iter().map(|name| (SourceKind::Secret, key(name)))).collect()
@@ -142,13 +153,14 @@ fn volumes_of(pod: &Pod) -> &[Volume] {
 /// A message for an event that names the volume.
 pub async fn mount(agent: &Arc<Agent>, pod: &Arc<Pod>, handle: &PodHandle) -> Result<(), String> {
     let volumes = volumes_of(pod);
-    if volumes.is_empty() {
+    let sources = sources(&handle.key.namespace, pod, volumes);
+    if volumes.is_empty() && sources.is_empty() {
         return Ok(());
     }
     let mut there = handle.volumes.there.lock().await;
     *there = true;
     // Before they are read, so that no change falls in between.
-    agent.live.follow(&handle.uid, sources(&handle.key.namespace, volumes).into_iter());
+    agent.follow(handle, sources);
     let payloads = payload::all(agent, pod, handle, volumes).await.map_err(|failure| failure.message)?;
     follow_less(agent, handle, &payloads.sources);
     write_payloads(agent, handle, volumes, payloads.files).await
@@ -184,8 +196,11 @@ pub async fn refresh(agent: &Arc<Agent>, pod: &Arc<Pod>, handle: &PodHandle) {
             match payload::all(agent, pod, handle, volumes).await {
                 Ok(payloads) => {
                     follow_less(agent, handle, &payloads.sources);
+                    let keyed = handle.volumes.keyed.refresh(&payloads.sources);
+                    let again = payloads.sources.unreadable();
                     let written = write_payloads(agent, handle, volumes, payloads.files).await;
-                    written.map_err(|message| payload::Failure { message, again: true })
+                    let written = written.map_err(|message| payload::Failure { message, again: true });
+                    written.and(keyed.map_err(|message| payload::Failure { message, again }))
                 }
                 Err(failure) => Err(failure),
             }
@@ -201,10 +216,11 @@ pub async fn refresh(agent: &Arc<Agent>, pod: &Arc<Pod>, handle: &PodHandle) {
 }
 
 /// Removes what [`mount`] made. What cannot be removed is left to the clean-up at the node's next start.
-pub async fn unmount(agent: &Agent, pod: &Pod, handle: &PodHandle) {
+pub async fn unmount(agent: &Agent, handle: &PodHandle) {
     let mut there = handle.volumes.there.lock().await;
     *there = false;
-    agent.live.forget(&handle.uid, sources(&handle.key.namespace, volumes_of(pod)).into_iter());
+    let followed = std::mem::take(&mut *handle.volumes.followed.lock());
+    agent.live.forget(&handle.uid, followed.into_iter());
     match tokio::fs::remove_dir_all(agent.dirs.volumes(&handle.uid)).await {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             tracing::warn!(error = %e, uid = &*handle.uid, "volumes not removed");

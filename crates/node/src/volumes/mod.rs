@@ -2,9 +2,11 @@
 //! name. They lie in `pods/UID/volumes/KIND/NAME` and are gone with the pod.
 
 mod atomic;
+mod keyed;
 mod live;
 mod payload;
 
+pub use keyed::{named, share};
 pub use live::{Live, Mounted, REFRESHES_MAX, SourceKind, mount, refresh, shows_itself, unmount};
 
 use std::{

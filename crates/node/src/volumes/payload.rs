@@ -12,7 +12,7 @@ use k8s_openapi::api::{
 use serde_json::json;
 use skiff_reconcile::{EventType::Warning, KindRef, ObjectKey};
 
-use super::atomic::Payload;
+use super::{atomic::Payload, keyed};
 use crate::{
     agent::Agent,
     fields::{self, NodeFacts},
@@ -39,7 +39,7 @@ pub struct Failure {
 }
 
 pub async fn all(agent: &Arc<Agent>, pod: &Pod, handle: &PodHandle, volumes: &[Volume]) -> Result<Payloads, Failure> {
-    let (maps, secrets) = references(volumes);
+    let (maps, secrets) = references(pod, volumes);
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let sources = Sources::fetch(&agent.rest, namespace, maps, secrets).await;
     let mut files = vec![];
@@ -54,8 +54,9 @@ pub async fn all(agent: &Arc<Agent>, pod: &Pod, handle: &PodHandle, volumes: &[V
     Ok(Payloads { files, sources })
 }
 
-pub fn references(volumes: &[Volume]) -> (Vec<String>, Vec<String>) {
-    let (mut maps, mut secrets) = (vec![], vec![]);
+/// The ConfigMaps and Secrets that volumes are made of, and those that containers read by key.
+pub fn references(pod: &Pod, volumes: &[Volume]) -> (Vec<String>, Vec<String>) {
+    let (mut maps, mut secrets) = keyed::named(pod);
     for volume in volumes {
         maps.extend(volume.config_map.iter().map(|c| c.name.clone()));
         secrets.extend(volume.secret.iter().filter_map(|s| s.secret_name.clone()));

@@ -16,6 +16,7 @@ mod variables;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use http::{HeaderName, HeaderValue, Request};
+use skiff_runtime::LiveSource;
 
 pub use app::App;
 pub use assets::{Content, manifest, read};
@@ -33,7 +34,8 @@ pub struct Part {
     pub env: Vec<(String, String)>,
     /// Its root directory on the host.
     pub files: Option<PathBuf>,
-    pub config: Arc<BTreeMap<String, String>>,
+    /// Its variables; a component reads them by key.
+    pub config: Arc<[Arc<LiveSource>]>,
     pub stores: Vec<String>,
     pub hosts: Arc<Hosts>,
 }
@@ -86,11 +88,13 @@ impl Plan {
             let hosts = entries.and_then(|entries| Hosts::parse(&entries)).map_err(wrong)?;
             let own = component.env.iter().filter(|(name, _)| !passed.iter().any(|(other, _)| other == *name));
             let own = own.map(|(name, value)| (name.clone(), value.clone()));
+            let config = variables::config(component, &self.values)?;
             Ok(Arc::new(Part {
                 program,
                 env: own.chain(passed.iter().cloned()).collect(),
                 files: component.files.then(|| files.join(&component.id)),
-                config: Arc::new(variables::config(component, &self.values)?),
+                config: [LiveSource::new(config.into_iter().map(|(name, value)| (name, value.into_bytes())).collect())]
+                    .into(),
                 stores: component.stores.clone(),
                 hosts: Arc::new(hosts),
             }))

@@ -9,7 +9,7 @@ use std::{
 
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
-use skiff_runtime::Source;
+use skiff_runtime::LiveSource;
 
 use crate::{compile::hex, images::write_atomically};
 
@@ -60,22 +60,22 @@ pub type Entry = Option<(String, Vec<u8>)>;
 /// A bucket that a program has open. Everything blocks.
 #[derive(Clone)]
 pub enum Bucket {
-    /// A ConfigMap or Secret as it was when the container was created.
-    Fixed(Arc<Source>),
+    /// A ConfigMap or Secret as it is now.
+    Source(Arc<LiveSource>),
     Kept(Arc<Kept>),
 }
 
 impl Bucket {
     pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Failure> {
         match self {
-            Self::Fixed(source) => Ok(source.get(key).cloned()),
+            Self::Source(source) => Ok(source.get().get(key).cloned()),
             Self::Kept(kept) => kept.read(&kept.entries.lock(), key),
         }
     }
 
     pub fn exists(&self, key: &str) -> bool {
         match self {
-            Self::Fixed(source) => source.contains_key(key),
+            Self::Source(source) => source.get().contains_key(key),
             Self::Kept(kept) => kept.entries.lock().sizes.contains_key(key),
         }
     }
@@ -87,7 +87,10 @@ impl Bucket {
             (keys.skip(from).take(PAGE_KEYS).cloned().collect(), (next < count).then_some(next))
         };
         match self {
-            Self::Fixed(source) => page(&mut source.keys(), source.len()),
+            Self::Source(source) => {
+                let source = source.get();
+                page(&mut source.keys(), source.len())
+            }
             Self::Kept(kept) => {
                 let entries = kept.entries.lock();
                 page(&mut entries.sizes.keys(), entries.sizes.len())
@@ -97,7 +100,7 @@ impl Bucket {
 
     fn kept(&self) -> Result<&Kept, Failure> {
         match self {
-            Self::Fixed(_) => Err(Failure::AccessDenied),
+            Self::Source(_) => Err(Failure::AccessDenied),
             Self::Kept(kept) => Ok(kept),
         }
     }
@@ -280,11 +283,14 @@ mod tests {
 
     #[test]
     fn sources_are_read_only() {
-        let bucket = Bucket::Fixed(Arc::new(Source::from([("a".to_owned(), b"1".to_vec())])));
+        let source = LiveSource::new([("a".to_owned(), b"1".to_vec())].into());
+        let bucket = Bucket::Source(source.clone());
         assert_eq!(bucket.get("a"), Ok(Some(b"1".to_vec())));
         for refused in [bucket.set("a", b"2"), bucket.delete("a"), bucket.increment("a", 1).map(drop)] {
             assert_eq!(refused, Err(Failure::AccessDenied));
         }
+        source.set([("b".to_owned(), b"2".to_vec())].into());
+        assert_eq!((bucket.get("a"), bucket.get("b")), (Ok(None), Ok(Some(b"2".to_vec()))));
     }
 
     #[test]

@@ -65,11 +65,11 @@ impl Host {
 
 impl config::Host for Host {
     async fn get(&mut self, key: String) -> Result<Result<Option<String>, config::Error>> {
-        Ok(Ok(self.stores().config.get(&key).cloned()))
+        Ok(Ok(self.stores().value(&key)))
     }
 
     async fn get_all(&mut self) -> Result<Result<Vec<(String, String)>, config::Error>> {
-        Ok(Ok(self.stores().config.iter().map(|(key, value)| (key.clone(), value.clone())).collect()))
+        Ok(Ok(self.stores().values().into_iter().collect()))
     }
 }
 

@@ -1,7 +1,6 @@
 //! What programs read and keep by key: `wasi:config/store` and `wasi:keyvalue`.
 //!
-//! Configuration comes from the ConfigMaps and Secrets that the pod's annotation names, as they were when the container
-//! was created. Buckets are those sources (read-only) and directories of the node, which pods of one namespace share:
+//! Configuration comes from the ConfigMaps and Secrets that the pod's annotation names, as they are at each call. Buckets are those sources (read-only) and directories of the node, which pods of one namespace share:
 //! durable on this node, in order per key, and on no other node. Everything is bounded (see [`bucket`]).
 
 mod bucket;
@@ -16,7 +15,7 @@ use std::{
 
 use parking_lot::Mutex;
 use skiff_runtime::{
-    ContainerConfig, SandboxConfig, Source,
+    ContainerConfig, LiveSource, SandboxConfig,
     annotations::{CONFIG, KEYVALUE},
 };
 
@@ -67,7 +66,8 @@ impl Stores {
 /// What one container may read and keep.
 #[derive(Clone, Default)]
 pub struct View {
-    config: Arc<BTreeMap<String, String>>,
+    /// The later wins.
+    config: Arc<[Arc<LiveSource>]>,
     buckets: Option<Arc<Buckets>>,
 }
 
@@ -75,7 +75,7 @@ struct Buckets {
     stores: Arc<Stores>,
     namespace: String,
     /// What the pod's annotation names, with the data of those that are sources.
-    named: BTreeMap<String, Option<Arc<Source>>>,
+    named: BTreeMap<String, Option<Arc<LiveSource>>>,
 }
 
 impl View {
@@ -92,12 +92,7 @@ impl View {
                 format!("annotation {annotation}: {name:?} is not \"configmap/NAME\" or \"secret/NAME\"")
             })
         };
-        let mut values = BTreeMap::new();
-        for name in list(CONFIG) {
-            let texts = source(CONFIG, &name)?;
-            let texts = texts.iter().filter_map(|(key, value)| Some((key, std::str::from_utf8(value).ok()?)));
-            values.extend(texts.map(|(key, value)| (key.clone(), value.to_owned())));
-        }
+        let texts: Result<_, _> = list(CONFIG).iter().map(|name| source(CONFIG, name)).collect();
         let mut named = BTreeMap::from([(BUCKET_DEFAULT.to_owned(), None)]);
         for name in list(KEYVALUE) {
             let data = if name.contains('/') { Some(source(KEYVALUE, &name)?) } else { None };
@@ -109,7 +104,24 @@ impl View {
             named.insert(name, data);
         }
         let buckets = Buckets { stores: stores.clone(), namespace: pod.namespace.clone(), named };
-        Ok(Self { config: Arc::new(values), buckets: Some(Arc::new(buckets)) })
+        Ok(Self { config: texts?, buckets: Some(Arc::new(buckets)) })
+    }
+
+    /// The text of a key now.
+    fn value(&self, key: &str) -> Option<String> {
+        let text = |source: &Arc<LiveSource>| String::from_utf8(source.get().get(key)?.clone()).ok();
+        self.config.iter().rev().find_map(text)
+    }
+
+    /// All that is text now.
+    fn values(&self) -> BTreeMap<String, String> {
+        let mut values = BTreeMap::new();
+        for source in self.config.iter() {
+            let source = source.get();
+            let texts = source.iter().filter_map(|(key, value)| Some((key, std::str::from_utf8(value).ok()?)));
+            values.extend(texts.map(|(key, value)| (key.clone(), value.to_owned())));
+        }
+        values
     }
 
     /// What a component of a Spin application sees: its own variables, and the stores that its manifest names.
@@ -127,7 +139,7 @@ impl View {
         let name = if name.is_empty() { BUCKET_DEFAULT } else { name };
         let buckets = self.buckets.as_ref().ok_or(Failure::NoSuchStore)?;
         match buckets.named.get(name).ok_or(Failure::NoSuchStore)? {
-            Some(source) => Ok(Bucket::Fixed(source.clone())),
+            Some(source) => Ok(Bucket::Source(source.clone())),
             None if !bucket::name_valid(name) => Err(Failure::NoSuchStore),
             None => buckets.stores.kept(&buckets.namespace, name).map(Bucket::Kept),
         }

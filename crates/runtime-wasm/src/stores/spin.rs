@@ -40,7 +40,7 @@ impl variables::Host for Host {
         if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(word) {
             return Ok(Err(variables::Error::InvalidName(name)));
         }
-        let value = self.stores().config.get(&name).cloned();
+        let value = self.stores().value(&name);
         Ok(value.ok_or(variables::Error::Undefined(name)))
     }
 }

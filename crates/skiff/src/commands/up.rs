@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use skiff_node::Limits;
 use skiff_runtime_wasm::{SignaturePolicy, SignatureRule};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -44,6 +45,14 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     image_policy: Option<PathBuf>,
 
+    /// Remove images that no container uses when this part of the disk is in use, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 85, value_parser = clap::value_parser!(u8).range(0..=100))]
+    image_gc_high_threshold: u8,
+
+    /// Remove them until this part of the disk is in use, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 80, value_parser = clap::value_parser!(u8).range(0..=100))]
+    image_gc_low_threshold: u8,
+
     /// Run components of WASI 0.3 as well, which is experimental and makes every start a little slower
     #[arg(long = "wasi-0.3")]
     wasi_0_3: bool,
@@ -72,6 +81,12 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode> {
     if args.store != "redb" {
         bail!("--store {}: only redb is there so far", args.store);
     }
+    let (high, low) = (args.image_gc_high_threshold, args.image_gc_low_threshold);
+    if low > high {
+        bail!("--image-gc-low-threshold {low} is above --image-gc-high-threshold {high}");
+    }
+    let mut node_limits = Limits::default();
+    (node_limits.image_gc.high_percent, node_limits.image_gc.low_percent) = (high.into(), low.into());
     let data_dir = args.data_dir.map_or_else(global::default_data_dir, Ok)?;
     let options = compose::Options {
         data_dir,
@@ -82,6 +97,7 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode> {
         fake_nodes: args.fake_nodes,
         containers_max: compose::CONTAINERS_MAX_DEFAULT,
         signatures: signatures(args.image_policy.as_deref())?,
+        node_limits,
         wasi_0_3: args.wasi_0_3,
         fast_first_start: args.fast_first_start,
     };
