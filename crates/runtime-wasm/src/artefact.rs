@@ -28,6 +28,8 @@ const IMAGE_CONFIG_TYPES: [&str; 2] =
     ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
 /// The largest config that is read: 1 MiB.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Layers of one manifest, as other container tools have it.
+const LAYERS_MAX: usize = 128;
 /// The most that a compressed layer may unpack to.
 const UNPACKED_BYTES_MAX: u64 = 4 * IMAGE_BYTES_MAX;
 
@@ -89,6 +91,9 @@ impl Document {
         F: Future<Output = Result<Vec<u8>, String>>,
     {
         let layers = self.layers.as_deref().unwrap_or_default();
+        if layers.len() > LAYERS_MAX {
+            return Err(format!("it has {} layers; the limit is {LAYERS_MAX}", layers.len()));
+        }
         let config = match &self.config {
             Some(config) if IMAGE_CONFIG_TYPES.contains(&config.media_type.as_str()) => {
                 if config.size > CONFIG_BYTES_MAX {

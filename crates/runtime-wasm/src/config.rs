@@ -1,6 +1,6 @@
 //! What the binary tells the runtime when it opens it.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     net::{Mode, Network},
@@ -53,6 +53,8 @@ pub struct RegistryConfig {
     pub plain_http: Vec<String>,
     /// `(HOST, MIRROR_HOST)`: the mirror is asked in place of the host; names stay as they are.
     pub mirrors: Vec<(String, String)>,
+    /// For one pull; default 15 minutes.
+    pub time_max: Option<Duration>,
 }
 
 impl WasmConfig {

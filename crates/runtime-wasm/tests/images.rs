@@ -207,7 +207,7 @@ async fn a_registry_wants_its_password() {
     for credentials in [None, Some(user("wrong"))] {
         let error = node.runtime.pull_image(&reference, credentials).await.unwrap_err();
         assert!(matches!(&error, Error::ImagePull { .. }), "{error:?}");
-        assert!(error.to_string().contains("Not authorized"), "{error}");
+        assert!(error.to_string().contains("not authorized"), "{error}");
     }
     node.runtime.pull_image(&reference, Some(user("secret"))).await.unwrap();
 }

@@ -4,10 +4,8 @@
 
 mod support;
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
-use skiff_runtime::{Runtime as _, RuntimeEvent, Source};
+use skiff_runtime::{LiveSource, Runtime as _, RuntimeEvent};
 use support::{Node, registry::Blobs};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -205,7 +203,7 @@ async fn an_archive_of_files_is_as_good_as_layers() {
 async fn variables_and_stores_are_those_of_wasi_config_and_keyvalue() {
     let node = Node::new().await;
     node.load("localhost/values", VALUES).await.unwrap();
-    let source: Arc<Source> = Arc::new([("greeting".to_owned(), b"hello\n".to_vec())].into_iter().collect());
+    let source = LiveSource::new([("greeting".to_owned(), b"hello\n".to_vec())].into());
     let mut run = node
         .start("localhost/values", |config| {
             config.annotations = [("skiff.dev/config".to_owned(), "configmap/words".to_owned())].into();

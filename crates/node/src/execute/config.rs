@@ -8,10 +8,7 @@ use std::{
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Service};
 use skiff_api::quantity::Quantity;
 use skiff_reconcile::ViewExt;
-use skiff_runtime::{
-    ContainerConfig, Resources, Sandbox,
-    annotations::declared_environment_only,
-};
+use skiff_runtime::{ContainerConfig, Resources, Sandbox, annotations::declared_environment_only};
 
 use super::PodContext;
 use crate::{

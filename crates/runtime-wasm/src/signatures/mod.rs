@@ -8,13 +8,16 @@
 
 mod bundle;
 
-use oci_client::{Client, secrets::RegistryAuth};
 use ring::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use skiff_runtime::reference::Reference;
 
-use crate::{artefact::Descriptor, compile::hex};
+use crate::{
+    artefact::Descriptor,
+    compile::hex,
+    registry::{Session, check_digest},
+};
 
 const SIGNATURE_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const ARTIFACT_TYPE: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
@@ -183,6 +186,20 @@ struct Critical {
     kind: String,
 }
 
+/// What refers to a manifest, as a registry lists it.
+#[derive(Deserialize)]
+struct Referrers {
+    #[serde(default)]
+    manifests: Vec<Referrer>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Referrer {
+    digest: String,
+    artifact_type: Option<String>,
+}
+
 #[derive(Debug, Deserialize)]
 struct SignedImage {
     #[serde(rename = "docker-manifest-digest")]
@@ -196,22 +213,16 @@ const ADVICE: &str = "sign it with `cosign sign --key KEY IMAGE@DIGEST`, or have
 ///
 /// # Errors
 /// What was found instead, for the user.
-pub async fn verify(
-    client: &Client,
-    auth: &RegistryAuth,
-    repository: &oci_client::Reference,
-    digests: &[String],
-    rule: &Rule,
-) -> Result<String, String> {
+pub async fn verify(session: &Session, digests: &[String], rule: &Rule) -> Result<String, String> {
     let mut signatures = 0;
     for digest in digests {
-        for manifest in manifests(client, auth, repository, digest).await {
+        for manifest in manifests(session, digest).await {
             for layer in manifest.layers.iter().filter(|layer| layer.is_signature()) {
                 if signatures >= SIGNATURES_MAX {
                     break;
                 }
                 signatures += 1;
-                if let Some(key) = signer(client, repository, layer, digest, rule).await {
+                if let Some(key) = signer(session, layer, digest, rule).await {
                     return Ok(key);
                 }
             }
@@ -230,45 +241,32 @@ fn tag(digests: &[String]) -> String {
     digests.first().map_or_else(String::new, |digest| digest.replacen(':', "-", 1) + ".sig")
 }
 
-async fn manifests(
-    client: &Client,
-    auth: &RegistryAuth,
-    repository: &oci_client::Reference,
-    digest: &str,
-) -> Vec<Manifest> {
-    let (host, path) = (repository.registry().to_owned(), repository.repository().to_owned());
-    let tag = digest.replacen(':', "-", 1) + ".sig";
-    let mut places = vec![oci_client::Reference::with_tag(host.clone(), path.clone(), tag)];
-    let of = oci_client::Reference::with_digest(host.clone(), path.clone(), digest.to_owned());
-    // Registries of before OCI 1.1 have no such list; cosign keeps one at a tag there, which the client asks for as well.
-    if let Ok(referrers) = client.pull_referrers(&of, None).await {
+async fn manifests(session: &Session, digest: &str) -> Vec<Manifest> {
+    let mut places = vec![digest.replacen(':', "-", 1) + ".sig"];
+    // Registries of before OCI 1.1 have no such list; cosign keeps one at a tag there, which is asked for as well.
+    let referrers = session.referrers(digest).await.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    if let Some(Referrers { manifests }) = referrers {
         // Some registries give the type of the config, which is empty, in place of the artefact's.
         let signs = |kind: Option<&str>| {
             kind.is_none_or(|kind| kind == ARTIFACT_TYPE || kind == EMPTY_TYPE || bundle::is_bundle(kind))
         };
-        let entries = referrers.manifests.into_iter().filter(|entry| signs(entry.artifact_type.as_deref()));
-        places.extend(entries.map(|e| oci_client::Reference::with_digest(host.clone(), path.clone(), e.digest)));
+        let entries = manifests.into_iter().filter(|entry| signs(entry.artifact_type.as_deref()));
+        places.extend(entries.map(|entry| entry.digest).filter(|digest| check_digest(digest).is_ok()));
     }
     let mut found = Vec::new();
     for place in places.iter().take(MANIFESTS_MAX) {
-        let pulled = client.pull_manifest_raw(place, auth, &[MANIFEST_TYPE]).await;
+        let pulled = session.manifest(place, &[MANIFEST_TYPE]).await;
         found.extend(pulled.ok().and_then(|(bytes, _)| serde_json::from_slice(&bytes).ok()));
     }
     found
 }
 
 /// The key that a signature is by, if it is good and of this digest.
-async fn signer(
-    client: &Client,
-    repository: &oci_client::Reference,
-    layer: &Layer,
-    digest: &str,
-    rule: &Rule,
-) -> Option<String> {
+async fn signer(session: &Session, layer: &Layer, digest: &str, rule: &Rule) -> Option<String> {
     if layer.blob.size > PAYLOAD_BYTES_MAX {
         return None;
     }
-    let bytes = crate::registry::blob(client, repository, layer.blob.clone()).await.ok()?;
+    let bytes = session.blob(&layer.blob).await.ok()?;
     if bundle::is_bundle(&layer.blob.media_type) {
         return bundle::signer(rule, &bytes, digest).map(str::to_owned);
     }
