@@ -180,11 +180,8 @@ impl Launch {
 /// Runs it to its end.
 pub async fn run(mut launch: Launch) -> Exit {
     let program = launch.program.clone();
-    if let Ok(Runnable::Server(server)) = &program.runnable {
-        return match launch.seat.take() {
-            Some(seat) => http::serve(server.clone(), launch, seat).await,
-            None => start_error("it is an HTTP server: there is no command in it to run".to_owned()),
-        };
+    if let (Ok(Runnable::Server(server)), Some(seat)) = (&program.runnable, launch.seat.take()) {
+        return http::serve(server.clone(), launch, seat).await;
     }
     let entry = launch.entry.clone();
     let (usage, setup) = (launch.usage.clone(), launch.setup.clone());
@@ -194,12 +191,12 @@ pub async fn run(mut launch: Launch) -> Exit {
         Err(message) => return start_error(message),
     };
     drop(launch);
-    let result = match &program.runnable {
+    let result = match program.command() {
         Ok(Runnable::Module(instance)) => run_module(&mut store, instance, entry.as_deref()).await,
         Ok(Runnable::Command(command)) => run_command(&mut store, command).await,
         Ok(Runnable::Command3(command)) => wasi3::run(&mut store, command).await,
         Ok(Runnable::Server(_)) => return start_error("an HTTP server is not run but served".to_owned()),
-        Err(message) => return start_error(message.clone()),
+        Err(message) => return start_error(message),
     };
     match result {
         Ok(code) => Exit::from_code(code),

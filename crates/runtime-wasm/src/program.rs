@@ -41,6 +41,8 @@ pub enum Runnable {
 pub struct Program {
     /// Or why it can never be started here.
     pub runnable: Result<Runnable, String>,
+    /// Of a server that can also be run: what exec runs in it.
+    command: Option<Runnable>,
     /// Whether it can open files at all: one that cannot needs no private root.
     pub opens_files: bool,
     /// Whether it is a preview 1 program that accepts on sockets that the host hands it.
@@ -100,7 +102,7 @@ impl Machine {
             None => linker.instantiate_pre(module).map(Runnable::Module).map_err(|error| format!("{error:#}")),
         };
         let image = module.image_range();
-        Program { runnable, opens_files, accepts, code_bytes: image.end.addr() - image.start.addr() }
+        Program { runnable, command: None, opens_files, accepts, code_bytes: image.end.addr() - image.start.addr() }
     }
 
     pub fn link_component(&self, component: &Component) -> Program {
@@ -110,26 +112,34 @@ impl Machine {
         let unsatisfied = |error| messages::imports::of_component(&self.components, component, &error);
         // Toolchains leave a 0.2 entry that does nothing beside one of 0.3.
         let newer = self.wasi_0_3 && (exports(http::HANDLER_0_3) || exports(wasi3::RUN));
-        // One that has both is a server that can also be run: as a container, it serves.
-        let runnable = if newer && self.variant.deterministic {
-            Err("deterministic runs are offered for WASI preview 1 and 0.2, not for 0.3".to_owned())
-        } else if newer && exports(http::HANDLER_0_3) {
-            let linked = self.components.instantiate_pre(component).and_then(ServicePre::new);
-            linked.map(http::Service::Wasi3).map(Runnable::Server).map_err(unsatisfied)
+        let linked = || self.components.instantiate_pre(component);
+        let server = if newer && exports(http::HANDLER_0_3) {
+            Some(linked().and_then(ServicePre::new).map(http::Service::Wasi3))
         } else if exports("wasi:http/incoming-handler@0.2.") {
-            let linked = self.components.instantiate_pre(component).and_then(ProxyPre::new);
-            linked.map(http::Service::Wasi2).map(Runnable::Server).map_err(unsatisfied)
-        } else if newer {
-            let linked = self.components.instantiate_pre(component).map(Runnable::Command3);
-            linked.map_err(unsatisfied)
-        } else if exports("wasi:cli/run@0.2.") {
-            let linked = self.components.instantiate_pre(component).and_then(CommandPre::new);
-            linked.map(Runnable::Command).map_err(unsatisfied)
+            Some(linked().and_then(ProxyPre::new).map(http::Service::Wasi2))
         } else {
-            Err(messages::exports::of_component(component))
+            None
+        };
+        let command = if newer && exports(wasi3::RUN) {
+            Some(linked().map(Runnable::Command3))
+        } else if exports("wasi:cli/run@0.2.") {
+            Some(linked().and_then(CommandPre::new).map(Runnable::Command))
+        } else {
+            None
+        };
+        // One that has both is a server that can also be run: as a container, it serves.
+        let (runnable, command) = match (server, command) {
+            _ if newer && self.variant.deterministic => {
+                (Err("deterministic runs are offered for WASI preview 1 and 0.2, not for 0.3".to_owned()), None)
+            }
+            (Some(server), command) => {
+                (server.map(Runnable::Server).map_err(unsatisfied), command.and_then(Result::ok))
+            }
+            (None, Some(command)) => (command.map_err(unsatisfied), None),
+            (None, None) => (Err(messages::exports::of_component(component)), None),
         };
         let image = component.image_range();
-        Program { runnable, opens_files, accepts: false, code_bytes: image.end.addr() - image.start.addr() }
+        Program { runnable, command, opens_files, accepts: false, code_bytes: image.end.addr() - image.start.addr() }
     }
 }
 
@@ -137,6 +147,19 @@ impl Program {
     /// Whether it answers requests.
     pub fn serves(&self) -> bool {
         matches!(self.runnable, Ok(Runnable::Server(_)))
+    }
+
+    /// What exec runs of it, and a container that does not serve.
+    ///
+    /// # Errors
+    /// Why there is nothing.
+    pub fn command(&self) -> Result<&Runnable, String> {
+        match (&self.runnable, &self.command) {
+            (Err(message), _) => Err(message.clone()),
+            // Its handler would serve once more, and not do what it is told.
+            (Ok(Runnable::Server(_)), None) => Err("it is an HTTP server and exports no wasi:cli/run".to_owned()),
+            (Ok(Runnable::Server(_)), Some(command)) | (Ok(command), _) => Ok(command),
+        }
     }
 
     /// Whether `entry` (`path#function` named it, or the default) can be called.

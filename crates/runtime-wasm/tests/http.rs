@@ -369,3 +369,50 @@ async fn requests_take_no_instance_that_the_node_has_promised_to_a_container() {
     }
     assert!(begun.elapsed() >= Duration::from_secs(2), "they ran in two rounds");
 }
+
+/// What makes a server a command as well: it prints one line.
+const COMMAND: &str = r#"
+  (import "wasi:cli/stdout@0.2.0" (instance $stdout
+    (alias outer 1 $output-stream (type $outer-stream))
+    (export "output-stream" (type $output-stream (eq $outer-stream)))
+    (export "get-stdout" (func (result (own $output-stream))))))
+  (core func $get-stdout (canon lower (func $stdout "get-stdout")))
+  (core module $command
+    (import "host" "memory" (memory 1))
+    (import "host" "get-stdout" (func $get-stdout (result i32)))
+    (import "host" "write" (func $write (param i32 i32 i32 i32)))
+    (data (i32.const 512) "run, not served\n")
+    (func (export "run") (result i32)
+      (call $write (call $get-stdout) (i32.const 512) (i32.const 16) (i32.const 0))
+      (i32.load8_u (i32.const 0))))
+  (core instance $command (instantiate $command
+    (with "host" (instance
+      (export "memory" (memory $memory "memory"))
+      (export "get-stdout" (func $get-stdout))
+      (export "write" (func $write))))))
+  (func $run (result (result)) (canon lift (core func $command "run")))
+  (instance $cli (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $cli)))
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_can_also_be_run_serves_and_runs_what_is_execed() {
+    let node = Node::new().await;
+    let server = std::str::from_utf8(TEXT).unwrap().trim_end();
+    let both = format!("{}{COMMAND}", server.strip_suffix(')').unwrap());
+    node.load("localhost/both", both.as_bytes()).await.unwrap();
+    let run = node.start("localhost/both", |_| {}).await;
+    assert_eq!(fetch(&node, "/").await, (StatusCode::OK, "Hello from a component!\n".to_owned()));
+    let command = ["both".to_owned(), "anything".to_owned()];
+    let output = node.runtime.exec_sync(&run.id, &command, Duration::from_secs(30)).await.unwrap();
+    assert_eq!((output.code, output.stdout.as_slice()), (0, &b"run, not served\n"[..]));
+    assert_eq!(fetch(&node, "/").await.0, StatusCode::OK, "it serves on");
+
+    node.load("localhost/text", TEXT).await.unwrap();
+    let other = node.start("localhost/text", |config| config.ports = vec![8081]).await;
+    let refused = node.runtime.exec_sync(&other.id, &command, Duration::from_secs(30)).await.unwrap_err().to_string();
+    assert!(
+        refused.contains("it is an HTTP server and exports no wasi:cli/run; built-in commands are @ls"),
+        "{refused}"
+    );
+}

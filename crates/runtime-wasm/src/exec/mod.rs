@@ -26,7 +26,6 @@ pub use table::Processes;
 use crate::{
     charge::Account,
     process::{self, Process, Run},
-    program::Runnable,
     runtime::Shared,
 };
 use pipe::{Pipe, PipeReader, PipeWriter};
@@ -136,11 +135,7 @@ impl Shared {
         }
         let args = process::exec_arguments(&process.args, &request.command)?;
         let entry = process::entry(&args);
-        let runs = match &process.program.runnable {
-            // It would serve once more, and not do what it is told.
-            Ok(Runnable::Server(_)) => Err("it is an HTTP server and exports no wasi:cli/run".to_owned()),
-            _ => process.program.check(entry.as_deref()),
-        };
+        let runs = process.program.command().and_then(|_| process.program.check(entry.as_deref()));
         runs.map_err(|reason| {
             let name = &container.config.name;
             Error::Invalid(format!(
