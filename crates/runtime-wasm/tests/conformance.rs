@@ -41,6 +41,7 @@ impl Subject for Wasm {
             Program::IgnoresTerm => Mapping::Lacks("a Wasm guest cannot catch signals"),
             Program::LoopsForever => program!("../../../wasm-examples/wat/", "loop",),
             Program::EchoesStdin => program!("programs/", "stdin",),
+            Program::EchoesConnections(_) => program!("../../../wasm-examples/wat/", "echo-connections",),
             Program::PrintsEnv => program!("../../../wasm-examples/wat/", "env",),
             Program::PrintsArgs => program!("../../../wasm-examples/wat/", "args",),
             Program::PrintsFile(path) => program!("../../../wasm-examples/wat/", "files", "read", path),

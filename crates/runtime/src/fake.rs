@@ -13,12 +13,12 @@
 
 pub mod talk;
 
-use std::{fmt::Write as _, path::Path, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt::Write as _, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::{future::BoxFuture, stream::BoxStream};
 use jiff::Timestamp;
-use tokio::task::AbortHandle;
+use tokio::{io::DuplexStream, task::AbortHandle};
 
 use crate::{
     Attached, Capabilities, Connection, ContainerConfig, ContainerId, ContainerState, ContainerStats, ContainerStatus,
@@ -36,6 +36,8 @@ pub struct FakeRuntime {
     ledger: Arc<Ledger<Fake>>,
     /// See [`FakeRuntime::talking`].
     talks: Option<talk::Alive>,
+    /// By port; see [`FakeRuntime::serve`].
+    served: parking_lot::Mutex<HashMap<u16, Box<talk::Server>>>,
 }
 
 /// What one container will do.
@@ -60,7 +62,7 @@ impl Default for FakeRuntime {
             stats: true,
             ..Capabilities::default()
         };
-        Self { capabilities, ledger: Arc::new(Ledger::new()), talks: None }
+        Self { capabilities, ledger: Arc::new(Ledger::new()), talks: None, served: parking_lot::Mutex::default() }
     }
 }
 
@@ -81,6 +83,11 @@ impl FakeRuntime {
         this.capabilities.attach = true;
         this.capabilities.port_forward = true;
         Arc::new(this)
+    }
+
+    /// What every pod's port does with a connection from now on.
+    pub fn serve(&self, port: u16, server: impl Fn(DuplexStream) -> BoxFuture<'static, ()> + Send + Sync + 'static) {
+        self.served.lock().insert(port, Box::new(server));
     }
 
     /// Processes and connections that are left.
@@ -308,8 +315,13 @@ impl Runtime for FakeRuntime {
         talk::run(self.talks_in(id, "attach")?, vec!["cat".to_owned()], wanted)
     }
 
-    async fn dial(&self, _: &str, port: u16) -> Result<Box<dyn Connection>> {
-        talk::dial(self.talks.as_ref().ok_or(Error::Unsupported("port-forward"))?, port)
+    async fn dial(&self, sandbox: &str, port: u16) -> Result<Box<dyn Connection>> {
+        let alive = self.talks.as_ref().ok_or(Error::Unsupported("port-forward"))?;
+        self.ledger.sandbox_config(sandbox)?;
+        match self.served.lock().get(&port) {
+            Some(server) => Ok(talk::served(alive, &**server)),
+            None => talk::dial(alive, port),
+        }
     }
 
     async fn shutdown(&self, grace: Duration) {
@@ -331,7 +343,7 @@ mod tests {
     #[async_trait]
     impl Subject for Fakes {
         async fn open(&self, _: &Path) -> Arc<dyn Runtime> {
-            FakeRuntime::new()
+            FakeRuntime::talking()
         }
 
         fn keeps_images(&self) -> bool {
@@ -345,11 +357,13 @@ mod tests {
                 Program::PrintsLines(count) => run(&[&format!("--print-lines={count}")]),
                 Program::Sleeps | Program::LoopsForever => run(&[]),
                 Program::IgnoresTerm => run(&["--ignore-term=true"]),
+                Program::EchoesConnections(talk::ECHO_PORT) => run(&[]),
                 Program::PrintsBothStreams
                 | Program::PrintsUnterminated
                 | Program::PrintsLongLine(_)
                 | Program::FloodsLog
                 | Program::EchoesStdin
+                | Program::EchoesConnections(_)
                 | Program::PrintsEnv
                 | Program::PrintsArgs
                 | Program::PrintsFile(_)

@@ -6,6 +6,7 @@
 
 pub mod attach;
 pub mod capabilities;
+pub mod dial;
 pub mod events;
 pub mod exec;
 pub mod exits;
@@ -48,6 +49,9 @@ pub enum Program {
     LoopsForever,
     /// Copies stdin to stdout until its end.
     EchoesStdin,
+    /// Listens on that TCP port (which is the container's only one) and sends what it gets back to whom it came from, one
+    /// connection after the other, each to its end.
+    EchoesConnections(u16),
     /// Each variable as a line `NAME=VALUE`.
     PrintsEnv,
     /// Each argument as a line, without the program's own name.
@@ -202,6 +206,12 @@ macro_rules! runtime_conformance {
             without_stdin_there_is_none,
             a_slow_client_holds_nobody,
             the_end_is_told,
+        ]);
+        $crate::runtime_conformance!(@topic $subject, dial, [
+            bytes_go_both_ways_and_each_way_ends,
+            who_leaves_disturbs_nobody,
+            a_closed_port_is_refused,
+            who_cannot_says_so,
         ]);
         $crate::runtime_conformance!(@topic $subject, isolation, [
             loops_do_not_stop_others,

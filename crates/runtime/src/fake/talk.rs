@@ -16,6 +16,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use futures::future::BoxFuture;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     sync::mpsc,
@@ -124,6 +125,19 @@ impl Process {
         };
         done.unwrap_or(141)
     }
+}
+
+/// What a test serves at a port.
+pub type Server = dyn Fn(DuplexStream) -> BoxFuture<'static, ()> + Send + Sync;
+
+pub(super) fn served(alive: &Alive, server: &Server) -> Box<dyn Connection> {
+    let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+    let (one, serving) = (alive.one(), server(theirs));
+    tokio::spawn(async move {
+        let _one = one;
+        serving.await;
+    });
+    Box::new(ours)
 }
 
 /// A connection to something that sends back what it gets.
