@@ -35,6 +35,7 @@ mod server;
 mod sources;
 mod status_writer;
 mod sync_loop;
+mod tls;
 mod usage;
 mod volumes;
 mod worker;

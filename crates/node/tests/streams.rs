@@ -4,10 +4,12 @@
 
 use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
+use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
     api::{AttachParams, AttachedProcess, PostParams, TerminalSize},
+    client::Body,
 };
 use parking_lot::RwLock;
 use serde_json::json;
@@ -20,10 +22,11 @@ use skiff_runtime::fake::FakeRuntime;
 use skiff_store::memory::MemoryStore;
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
     process::{Child, Command},
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -96,9 +99,13 @@ impl World {
 
     /// The same over TLS.
     async fn remote(&self) -> Api<Pod> {
+        Api::default_namespaced(self.remote_client().await)
+    }
+
+    async fn remote_client(&self) -> Client {
         let file = kube::config::Kubeconfig::read_from(self.dir.path().join("kubeconfig")).unwrap();
         let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
-        Api::default_namespaced(skiff_client::from_config(config).unwrap())
+        skiff_client::from_config(config).unwrap()
     }
 
     async fn until<F: Future<Output = bool>>(&self, what: &str, holds: impl Fn() -> F) {
@@ -269,6 +276,26 @@ async fn refusals_say_why() {
     let main = AttachParams::default().container("main");
     assert!(error(pods.exec("none", ["x"], &main).await).contains("404"));
     let request = |query: &str| http::Request::get(format!("/api/v1/namespaces/default/pods/p/exec?{query}"));
+    let ended = json!({ "metadata": { "name": "ended" }, "spec": { "nodeName": "node-1", "restartPolicy": "Never",
+        "containers": [{ "name": "main", "image": "localhost/x", "args": ["--exit-code=0"] }] } });
+    world.pods().create(&PostParams::default(), &serde_json::from_value(ended).unwrap()).await.unwrap();
+    let over = || async {
+        let pod = world.pods().get("ended").await.unwrap();
+        pod.status.and_then(|s| s.phase).as_deref() == Some("Succeeded")
+    };
+    world.until("the other pod ends", over).await;
+    let said = error(pods.exec("ended", ["x"], &main).await);
+    assert!(said.contains("500"), "{said}");
+    let upgrade = http::Request::get("/api/v1/namespaces/default/pods/ended/exec?stdout=1&command=x");
+    let upgrade = upgrade.header("connection", "Upgrade").header("upgrade", "SPDY/3.1").body(vec![]).unwrap();
+    let said = world.client.request_text(upgrade).await.unwrap_err().to_string();
+    assert!(said.contains("container not found (\"main\"): InternalError"), "{said}");
+    let debug = json!({ "spec": { "ephemeralContainers": [{ "name": "d", "image": "x" }] } });
+    let debug = world
+        .pods()
+        .patch_subresource("ephemeralcontainers", "p", &Default::default(), &kube::api::Patch::Strategic(debug))
+        .await;
+    assert!(debug.as_ref().is_err_and(|e| e.to_string().contains("run no ephemeral containers")), "{debug:?}");
     for (query, expected) in [
         ("container=main&command=x", "you must specify at least 1 of stdin, stdout, stderr"),
         ("stdout=1&command=x", "a container name must be specified for pod p, choose one of: [main other]"),
@@ -362,5 +389,106 @@ async fn every_kubectl_forwards_ports() {
         let said = String::from_utf8_lossy(&ended.stderr);
         assert!(said.contains("error forwarding port 9 to pod p") && said.contains("connection refused"), "{said}");
     }
+    world.stop().await;
+}
+
+/// A server that says what it was asked for, or becomes an echo for who wants that.
+async fn answer<IO: AsyncRead + AsyncWrite + Unpin>(mut io: IO, who: &'static str) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let Ok(byte) = io.read_u8().await else { return };
+        head.push(byte.to_ascii_lowercase());
+    }
+    let head = String::from_utf8(head).unwrap();
+    if head.contains("\r\nupgrade: echo\r\n") {
+        io.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+            .await
+            .unwrap();
+        let (mut from, mut to) = tokio::io::split(io);
+        let _ = tokio::io::copy(&mut from, &mut to).await;
+        let _ = to.shutdown().await;
+    } else {
+        let body = format!("{who}: {}", head.lines().next().unwrap());
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+        let _ = io.write_all(head.as_bytes()).await;
+        let _ = io.shutdown().await;
+    }
+}
+
+/// With a plain server at 80 and one with a certificate of its own at 443.
+async fn with_servers() -> World {
+    let world = World::start().await;
+    world.runtime.serve(80, |io| Box::pin(answer(io, "plain")));
+    let names = pki::api_server_names("10.0.0.1".parse().unwrap(), &[]);
+    let tls = TlsAcceptor::from(Arc::new(Pki::ephemeral().unwrap().tls("pod", &names).unwrap()));
+    world.runtime.serve(443, move |io| {
+        let tls = tls.clone();
+        Box::pin(async move {
+            if let Ok(io) = tls.accept(io).await {
+                answer(io, "secret").await;
+            }
+        })
+    });
+    world
+}
+
+fn of_pod(path: &str) -> http::request::Builder {
+    http::Request::get(format!("/api/v1/namespaces/default/pods/{path}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_of_pods_are_reached_through_the_proxy() {
+    let world = with_servers().await;
+    for client in [world.client.clone(), world.remote_client().await] {
+        for (path, expected) in [
+            ("p:80/proxy/a?b=c", "plain: get /a?b=c http/1.1"),
+            ("http:p:http/proxy/a/", "plain: get /a/ http/1.1"),
+            ("p/proxy/", "plain: get / http/1.1"),
+            ("https:p:443/proxy/x", "secret: get /x http/1.1"),
+            ("https:p:/proxy/x", "secret: get /x http/1.1"),
+        ] {
+            let body = client.request_text(of_pod(path).body(vec![]).unwrap()).await;
+            assert_eq!(body.unwrap(), expected, "{path}");
+        }
+        let moved = client.send(of_pod("p:80/proxy?b=c").body(Body::empty()).unwrap()).await.unwrap();
+        let to = moved.headers().get("location").and_then(|to| to.to_str().ok());
+        assert_eq!((moved.status().as_u16(), to), (301, Some("/api/v1/namespaces/default/pods/p:80/proxy/?b=c")));
+    }
+    // (The other client would try again after a 503.)
+    for (path, expected) in [
+        ("p:9/proxy/", "error trying to reach service: dial tcp fake:9: connection refused"),
+        ("p:web/proxy/", "error trying to reach service: dial tcp: lookup tcp/web: unknown port"),
+        ("p:70000/proxy/", "error trying to reach service: dial tcp: address 70000: invalid port"),
+        ("ftp:p:21/proxy/", "invalid pod request \"ftp:p:21\""),
+        ("none:80/proxy/", "pods \"none\" not found"),
+    ] {
+        let refused = world.client.request_text(of_pod(path).body(vec![]).unwrap()).await;
+        assert!(refused.as_ref().is_err_and(|e| e.to_string().contains(expected)), "{path}: {refused:?}");
+    }
+    world.quiet().await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn protocols_change_through_the_proxy() {
+    let world = with_servers().await;
+    for client in [world.client.clone(), world.remote_client().await] {
+        for path in ["p:80/proxy/", "https:p:443/proxy/", "p:80/proxy"] {
+            let request = of_pod(path).header("connection", "Upgrade").header("upgrade", "echo");
+            let mut answer = client.send(request.body(Body::empty()).unwrap()).await.unwrap();
+            assert_eq!(answer.status().as_u16(), 101, "{path}");
+            let io = TokioIo::new(hyper::upgrade::on(&mut answer).await.unwrap());
+            let (mut from, mut to) = tokio::io::split(io);
+            let sending = async {
+                to.write_all(&vec![b'x'; 1 << 20]).await.unwrap();
+                to.shutdown().await.unwrap();
+            };
+            let mut back = Vec::new();
+            let both = async { tokio::join!(sending, from.read_to_end(&mut back)) };
+            tokio::time::timeout(PATIENCE, both).await.unwrap().1.unwrap();
+            assert_eq!(back.len(), 1 << 20, "{path}");
+        }
+    }
+    world.quiet().await;
     world.stop().await;
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use serde_json::Value;
 use skiff_api::{Status, kinds::Subresource};
 use url::form_urlencoded::Serializer;
@@ -39,10 +39,18 @@ pub(super) async fn upgrade(
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(answer);
     }
-    Err(node::refused(cx, answer).await)
+    // In the node's own words: clients put in front of them what they wanted.
+    let (code, message) = node::said(answer).await;
+    let reason = match code {
+        StatusCode::NOT_FOUND => "NotFound",
+        StatusCode::BAD_REQUEST => "BadRequest",
+        StatusCode::FORBIDDEN => "Forbidden",
+        _ => "InternalError",
+    };
+    Err(Status::new(code.as_u16(), reason, message))
 }
 
-/// `pods/NAME[:PORT]/proxy/PATH`, where a name may have its scheme before it (`http:NAME:PORT`).
+/// `pods/NAME[:PORT]/proxy/PATH`, where a name may have its scheme before it (`https:NAME:PORT`).
 pub(super) async fn proxy(cx: &Context, request: Request<Body>) -> Result<Response<Body>, Status> {
     let id = cx.target.name();
     let parts: Vec<&str> = id.split(':').collect();
@@ -55,19 +63,46 @@ pub(super) async fn proxy(cx: &Context, request: Request<Body>) -> Result<Respon
     if name.is_empty() || !["", "http", "https"].contains(&scheme) {
         return Err(Status::bad_request(format!("invalid pod request {id:?}")));
     }
-    if scheme == "https" {
-        return Err(Status::new(501, "NotImplemented", "the proxy to a pod's port speaks http only"));
-    }
     let pod = pod(cx, name)?;
+    let default = if scheme == "https" { 443 } else { 80 };
     let port = match port {
-        "" => first_port(&pod).unwrap_or(80),
-        text => text.parse().map_err(|_| Status::bad_request(format!("invalid pod request {id:?}")))?,
+        "" => first_port(&pod).unwrap_or(default),
+        text => number(text)?,
     };
     let node = node_of(&pod, name)?;
-    let path = if cx.target.rest.is_empty() { "/" } else { &cx.target.rest };
     let query = request.uri().query().map(|q| format!("?{q}")).unwrap_or_default();
+    if cx.target.rest.is_empty() && request.method() == Method::GET && !wants_upgrade(request.headers()) {
+        return moved(&format!("{}/{query}", request.uri().path()));
+    }
+    let path = if cx.target.rest.is_empty() { "/" } else { &cx.target.rest };
+    let scheme = if scheme.is_empty() { "http" } else { scheme };
     let namespace = cx.namespace().unwrap_or("");
-    call(cx, node, format!("/skiff/v1/proxy/{namespace}/{name}/{port}{path}{query}"), request).await
+    call(cx, node, format!("/skiff/v1/proxy/{namespace}/{name}/{scheme}:{port}{path}{query}"), request).await
+}
+
+/// A port as upstream's dialer takes it (the names of a pod's ports are not among them), and its words for one that is none.
+fn number(text: &str) -> Result<u16, Status> {
+    let why = match text.parse::<i64>() {
+        Ok(number) => match u16::try_from(number) {
+            Ok(port) => return Ok(port),
+            Err(_) => format!("address {text}: invalid port"),
+        },
+        Err(_) => match text {
+            "http" => return Ok(80),
+            "https" => return Ok(443),
+            _ => format!("lookup tcp/{text}: unknown port"),
+        },
+    };
+    Err(Status::new(503, "ServiceUnavailable", format!("error trying to reach service: dial tcp: {why}")))
+}
+
+/// To the path with a slash at its end, so that a page's links lead on from there.
+fn moved(to: &str) -> Result<Response<Body>, Status> {
+    let location = HeaderValue::from_str(to).map_err(|e| Status::bad_request(e.to_string()))?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
 }
 
 /// Passes a request on, with what it carries; the permit is held until the answer's body and the connection have ended.

@@ -61,12 +61,11 @@ async fn part(cx: &Context, subresource: Subresource, request: Request<Body>) ->
     };
     match (subresource, cx.verb) {
         (OfStatus | Approval | Finalize | EphemeralContainers | Resize, Verb::Get) => read::get(cx),
-        (OfStatus | Approval | Finalize | EphemeralContainers | Resize, Verb::Update) => {
+        (EphemeralContainers, Verb::Update | Verb::Patch) => Err(no_ephemeral_containers()),
+        (OfStatus | Approval | Finalize | Resize, Verb::Update) => {
             update::update(cx, &body::read(request).await?).await
         }
-        (OfStatus | Approval | EphemeralContainers | Resize, Verb::Patch) => {
-            patch::patch(cx, &body::read_patch(request).await?).await
-        }
+        (OfStatus | Approval | Resize, Verb::Patch) => patch::patch(cx, &body::read_patch(request).await?).await,
         (Scale, Verb::Get) => scale::get(cx),
         (Scale, Verb::Update) => scale::put(cx, &body::read(request).await?).await,
         (Scale, Verb::Patch) => scale::patch(cx, &body::read_patch(request).await?).await,
@@ -100,6 +99,13 @@ fn allowed(cx: &Context) -> bool {
 fn not_served(cx: &Context, subresource: Subresource) -> Status {
     let what = format!("{}/{}", cx.kind().plural, subresource.name());
     Status::new(501, "NotImplemented", format!("{what} is not implemented by this API server"))
+}
+
+/// No node runs them: `kubectl debug` would wait for ever. It understands a 404 that names nothing.
+fn no_ephemeral_containers() -> Status {
+    let message = "the nodes of this cluster run no ephemeral containers; kubectl debug --copy-to makes a copy of the pod with \
+                   another container";
+    Status { details: serde_json::json!({}), ..Status::new(404, "NotFound", message) }
 }
 
 /// The answer to a write: the object as stored.

@@ -121,11 +121,16 @@ fn log_query(cx: &Context, name: &str) -> Result<String, Status> {
     Ok(if text.is_empty() { text } else { format!("?{text}") })
 }
 
-/// The error of a node as a status: its text is the message.
-pub(super) async fn refused(cx: &Context, answer: Response<Body>) -> Status {
+/// What a node that refused said.
+pub(super) async fn said(answer: Response<Body>) -> (StatusCode, String) {
     let code = answer.status();
     let bytes = axum::body::to_bytes(answer.into_body(), ERROR_BYTES_MAX).await.unwrap_or_default();
-    let message = String::from_utf8_lossy(&bytes).trim().to_owned();
+    (code, String::from_utf8_lossy(&bytes).trim().to_owned())
+}
+
+/// The error of a node as a status: its text is the message.
+pub(super) async fn refused(cx: &Context, answer: Response<Body>) -> Status {
+    let (code, message) = said(answer).await;
     match code {
         StatusCode::NOT_FOUND => Status::new(404, "NotFound", message),
         StatusCode::BAD_REQUEST => Status::bad_request(message),

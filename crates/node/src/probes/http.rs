@@ -3,7 +3,7 @@
 //! HTTPS certificates are not verified. Redirects within the host are followed, others end there and count as healthy;
 //! of the answer's body as much is read as anybody may want to know.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, Uri, header};
@@ -11,18 +11,9 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::HTTPGetAction;
-use skiff_runtime::Connection;
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{
-        ClientConfig, DigitallySignedStruct, SignatureScheme,
-        client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-        pki_types::{CertificateDer, IpAddr as NameIp, ServerName, UnixTime},
-    },
-};
 
 use super::dial::Target;
+use crate::tls::encrypted;
 
 /// As much of an answer as is read.
 const ANSWER_BYTES_MAX: usize = 10 * 1024;
@@ -166,57 +157,4 @@ fn request(ask: &Ask, get: &HTTPGetAction) -> Result<Request<Empty<Bytes>>, Stri
         headers.remove(header::ACCEPT);
     }
     Ok(request)
-}
-
-async fn encrypted(connection: Box<dyn Connection>, host: &str) -> Result<Box<dyn Connection>, String> {
-    let provider = Arc::new(ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
-    let config = config.map_err(|e| e.to_string())?.dangerous();
-    let config = config.with_custom_certificate_verifier(Arc::new(Unverified(provider))).with_no_client_auth();
-    let name = match host.parse::<std::net::IpAddr>() {
-        Ok(ip) => ServerName::IpAddress(NameIp::from(ip)),
-        Err(_) => ServerName::try_from(host.to_owned()).map_err(|e| e.to_string())?,
-    };
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, connection).await;
-    stream.map(|stream| Box::new(stream) as _).map_err(|e| e.to_string())
-}
-
-/// A probe asks whether a server works, not who it is: its certificate may be self-signed, and of another name. That the
-/// server has the certificate's key is checked.
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, tokio_rustls::rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, tokio_rustls::rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, tokio_rustls::rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -1,8 +1,10 @@
-//! `/skiff/v1/proxy/NAMESPACE/POD/PORT/PATH`: HTTP to a port of a pod, for the API's `pods/NAME:PORT/proxy`.
+//! `/skiff/v1/proxy/NAMESPACE/POD/SCHEME:PORT/PATH`: HTTP or HTTPS to a port of a pod, for the API's
+//! `pods/SCHEME:NAME:PORT/proxy`. Connections that change their protocol (WebSockets) go on as bytes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
+    Json,
     body::Body,
     extract::{Path, State},
     http::{HeaderValue, Request, StatusCode, Uri, header},
@@ -10,16 +12,28 @@ use axum::{
 };
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use serde_json::json;
+use skiff_runtime::Connection;
+use tokio::time::timeout;
 use tracing::debug;
 
 use super::target;
-use crate::{agent::Agent, server::refuse};
+use crate::{agent::Agent, mailbox::PodHandle, server::refuse, tls::encrypted};
+
+/// How long a pod may take for its handshake; as Go's default transport.
+const TLS: Duration = Duration::from_secs(10);
 
 #[derive(serde::Deserialize)]
 pub(in crate::server) struct Place {
     namespace: String,
     pod: String,
-    port: u16,
+    port: String,
+}
+
+/// `None` for what is no `SCHEME:PORT`: this path is the API server's own.
+fn scheme_and_port(text: &str) -> Option<(bool, u16)> {
+    let (scheme, port) = text.split_once(':')?;
+    Some((scheme == "https", port.parse().ok()?))
 }
 
 pub(in crate::server) async fn serve(
@@ -31,16 +45,16 @@ pub(in crate::server) async fn serve(
         Ok(pod) => pod,
         Err(refused) => return *refused,
     };
-    let gateway = |error: &dyn std::fmt::Display| {
-        refuse(StatusCode::BAD_GATEWAY, format!("error trying to reach pod {} on port {port}: {error}", pod.key.name))
+    let Some((https, port)) = scheme_and_port(&port) else {
+        return refuse(StatusCode::BAD_REQUEST, format!("{port:?} is not SCHEME:PORT"));
     };
-    let connection = match target::dial(&agent, &pod, port).await {
+    let connection = match connect(&agent, &pod, https, port).await {
         Ok(connection) => connection,
-        Err(error) => return gateway(&error),
+        Err(error) => return unreachable(&error),
     };
     let (mut sender, driver) = match hyper::client::conn::http1::handshake(TokioIo::new(connection)).await {
         Ok(both) => both,
-        Err(error) => return gateway(&error),
+        Err(error) => return unreachable(&error),
     };
     let stop = agent.stop.clone();
     agent.tasks.spawn(async move {
@@ -61,8 +75,25 @@ pub(in crate::server) async fn serve(
             }
             answer.map(Body::new).into_response()
         }
-        Err(error) => gateway(&error),
+        Err(error) => unreachable(&error),
     }
+}
+
+async fn connect(agent: &Agent, pod: &PodHandle, https: bool, port: u16) -> Result<Box<dyn Connection>, String> {
+    let connection = target::dial(agent, pod, port).await.map_err(|error| error.to_string())?;
+    if !https {
+        return Ok(connection);
+    }
+    let ip = pod.snapshot.borrow().status.pod_ip.clone();
+    let handshake = encrypted(connection, ip.as_deref().unwrap_or("localhost"));
+    timeout(TLS, handshake).await.unwrap_or_else(|_| Err("net/http: TLS handshake timeout".to_owned()))
+}
+
+/// The whole answer, in upstream's words: what a pod answers is passed on as it is, so that this one has to be told from it.
+fn unreachable(error: &dyn std::fmt::Display) -> Response {
+    let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": format!("error trying to reach service: {error}"), "reason": "ServiceUnavailable", "code": 503 });
+    (StatusCode::SERVICE_UNAVAILABLE, Json(status)).into_response()
 }
 
 /// Five parts of the path are ours; the rest is the guest's, as the client wrote it.

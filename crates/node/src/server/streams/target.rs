@@ -23,7 +23,8 @@ pub(super) struct Container {
 pub(super) fn container(agent: &Agent, pod: &PodHandle, name: &str) -> Result<Container, Box<Response>> {
     let snapshot = pod.snapshot.borrow();
     let Some((_, runtime, id)) = snapshot.running.iter().find(|(of, ..)| of == name) else {
-        let message = format!("container not found (\"{name}\"): it does not run in pod \"{}\"", pod.key);
+        // Upstream's words for one that waits, has ended or is unknown.
+        let message = format!("container not found (\"{name}\")");
         return Err(Box::new(refuse(StatusCode::INTERNAL_SERVER_ERROR, message)));
     };
     Ok(Container { runtime: agent.runtime(*runtime).clone(), id: id.clone() })
