@@ -174,11 +174,14 @@ async fn check(pods: &Api<Pod>, row: &Row) {
 }
 
 async fn world(names: &[&str]) -> (Cluster, Api<Pod>) {
-    let cluster = Cluster::start().await.unwrap();
+    fill(Cluster::start().await.unwrap(), names).await
+}
+
+async fn fill(cluster: Cluster, names: &[&str]) -> (Cluster, Api<Pod>) {
     cluster.load("localhost/hello:latest", wat("hello.wat")).await.unwrap();
     for name in names {
         let path = match *name {
-            "sockets" => wasm("sockets.wasm"),
+            "sockets" | "wasi3-net" => wasm(&format!("{name}.wasm")),
             "host-memory" => root().join("wasm-examples/hostile/host-memory.wasm"),
             name => root().join(format!("wasm-examples/hostile/{name}.wat")),
         };
@@ -193,17 +196,40 @@ async fn every_limit_holds_and_neighbours_go_on() {
     let rows = rows();
     let (cluster, pods) = world(&rows.iter().map(|row| row.program).collect::<Vec<_>>()).await;
     neighbours(&pods, "nothing").await;
-    for row in &rows {
+    all(&pods, &rows).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_of_wasi_0_3_meet_the_same_limits() {
+    let cluster = Cluster::with(|options| options.wasi_0_3 = true).await.unwrap();
+    let (cluster, pods) = fill(cluster, &["wasi3-net"]).await;
+    let mut bomb = limits("ephemeral-storage", "2Mi");
+    bomb["args"] = json!(["fill"]);
+    let rows = [
+        row("wasi3-net", "scan-0.3", json!({ "args": ["scan", "127.0.0.2"] }), End::Exits(0, "Completed", "")),
+        row(
+            "wasi3-net",
+            "disk-bomb-0.3",
+            bomb,
+            End::Evicted(r#"Container main exceeded its local ephemeral storage limit "2Mi". "#),
+        ),
+    ];
+    all(&pods, &rows).await;
+    cluster.stop().await;
+}
+
+async fn all(pods: &Api<Pod>, rows: &[Row]) {
+    for row in rows {
         let image = format!("localhost/{}:latest", row.program);
         let mut hostile = pod(row.name, &image, &row.container, &row.volumes);
         hostile.metadata.annotations = serde_json::from_value(row.annotations.clone()).unwrap();
         pods.create(&PostParams::default(), &hostile).await.unwrap();
         eventually!(phase(&pods.get(row.name).await.unwrap()) != "Pending", "{} starts", row.name);
-        let slowest = neighbours(&pods, row.name).await;
+        let slowest = neighbours(pods, row.name).await;
         assert!(slowest < NEIGHBOUR_PATIENCE, "beside {}: {slowest:?}", row.name);
-        check(&pods, row).await;
+        check(pods, row).await;
     }
-    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use wasmtime::{
 };
 use wasmtime_wasi::p3::{self, bindings::Command};
 
-use crate::{guest::Host, net, preopens, storage};
+use crate::{guest::Host, http, net, preopens, storage};
 
 /// What a component exports that is such a command.
 pub const RUN: &str = "wasi:cli/run@0.3.";
@@ -19,7 +19,7 @@ pub fn add_to_linker(linker: &mut Linker<Host>) -> Result<()> {
     preopens::add_0_3_to_linker(linker)?;
     p3::random::add_to_linker(linker)?;
     net::p3::add_to_linker(linker)?;
-    wasmtime_wasi_http::p3::add_to_linker(linker)
+    http::add_0_3_to_linker(linker)
 }
 
 /// Runs it to its end; gives the exit code.

@@ -14,6 +14,7 @@
 
 mod body;
 mod call;
+mod client;
 mod components;
 mod connection;
 mod faults;
@@ -33,6 +34,7 @@ use skiff_runtime::{ContainerConfig, Exit, SandboxConfig};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+pub use client::add_0_3_to_linker;
 pub use outgoing::Outgoing;
 pub use server::serve;
 pub use service::{HANDLER_0_3, Service};

@@ -15,7 +15,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, Uri, header, uri::Scheme};
+use http::{
+    Request, Response, Uri, header,
+    uri::{PathAndQuery, Scheme},
+};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::{
@@ -230,8 +233,10 @@ impl Sender {
         match self {
             Self::Http1(sender) => {
                 // To the server itself only the path is said; to whom it is said stands in the host header.
-                let path = request.uri().path_and_query().cloned();
-                *request.uri_mut() = path.map(Uri::from).unwrap_or_else(|| Uri::from_static("/"));
+                let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+                // A guest's may be empty, or a query alone.
+                let root = if path.starts_with('/') || path == "*" { "" } else { "/" };
+                *request.uri_mut() = format!("{root}{path}").parse().map_err(|_| Error::HttpRequestUriInvalid)?;
                 Ok(sender.send_request(request).await?)
             }
             Self::Http2(sender) => {

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use tokio::{
     io::Interest,
     net::UdpSocket as HostSocket,
@@ -256,13 +256,7 @@ fn receive(store: &Accessor<Host>, (this,): (This,)) -> Pending<'_, (Answer<(Vec
                 Err(code) => return Ok((Err(code),)),
             };
             // Who waits holds no buffer: a guest may wait many times at once.
-            let received = host.async_io(Interest::READABLE, || {
-                let mut data = vec![0; DATAGRAM_BYTES_MAX];
-                let (count, from) = host.try_recv_from(&mut data)?;
-                data.truncate(count);
-                data.shrink_to_fit();
-                Ok((data, from))
-            });
+            let received = host.async_io(Interest::READABLE | Interest::ERROR, || take(&host));
             let (data, from) = match received.await {
                 Ok(received) => received,
                 Err(error) => return Ok((Err(error.into()),)),
@@ -273,4 +267,14 @@ fn receive(store: &Accessor<Host>, (this,): (This,)) -> Pending<'_, (Answer<(Vec
             }
         }
     })
+}
+
+/// One datagram, or what the system has to tell of one that was sent.
+fn take(host: &HostSocket) -> std::io::Result<(Vec<u8>, SocketAddr)> {
+    let mut data = vec![0; DATAGRAM_BYTES_MAX];
+    let (count, _, from) = rustix::net::recvfrom(host, &mut *data, RecvFlags::empty())?;
+    let from = from.and_then(|from| SocketAddr::try_from(from).ok());
+    data.truncate(count);
+    data.shrink_to_fit();
+    Ok((data, from.ok_or(std::io::ErrorKind::InvalidData)?))
 }

@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use rustix::fs::{AtFlags, Dir, FileType, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat};
 use tokio::{
     sync::oneshot,
     task::{JoinHandle, spawn_blocking},
@@ -66,7 +66,10 @@ fn read(directory: &File, mut charge: Charge) -> Entries {
 }
 
 fn fill(directory: &File, entries: &mut Vec<DirectoryEntry>, charge: &mut Charge) -> Result<(), ErrorCode> {
-    for entry in Dir::read_from(directory).map_err(std::io::Error::from)? {
+    // A directory is held by a descriptor that names it and cannot be read.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let readable = openat(directory, c".", flags, Mode::empty()).map_err(std::io::Error::from)?;
+    for entry in Dir::new(readable).map_err(std::io::Error::from)? {
         let entry = entry.map_err(std::io::Error::from)?;
         let name = entry.file_name();
         if matches!(name.to_bytes(), b"." | b"..") {
