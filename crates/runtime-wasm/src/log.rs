@@ -18,10 +18,15 @@ use std::{
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use crate::storage::Storage;
+use crate::{
+    charge::{Account, Charge},
+    storage::Storage,
+};
 
 /// As containerd's limit of a record.
 pub const LINE_BYTES_MAX: usize = 16 << 10;
+/// The unfinished lines of both streams.
+const PENDING_BYTES: u64 = 2 * LINE_BYTES_MAX as u64;
 pub const LOG_BYTES_MAX_DEFAULT: u64 = 10 << 20;
 pub const LOG_FILES_MAX_DEFAULT: u32 = 5;
 
@@ -99,6 +104,9 @@ struct Writer {
     /// Of the current file.
     size: u64,
     pending: [Vec<u8>; 2],
+    /// Of the container, for lines that are not finished: charged once, when there is one.
+    account: Option<Account>,
+    charge: Option<Charge>,
     out: Vec<u8>,
 }
 
@@ -112,6 +120,8 @@ impl Log {
             file: None,
             size: 0,
             pending: [Vec::new(), Vec::new()],
+            account: None,
+            charge: None,
             out: Vec::new(),
         };
         writer.open()?;
@@ -138,9 +148,10 @@ impl Log {
         result
     }
 
-    /// Counts what it takes of the disk from now on.
-    pub fn counts_on(&self, storage: Arc<Storage>) {
+    /// Counts what it takes of the disk, and of memory, from now on.
+    pub fn counts_on(&self, storage: Arc<Storage>, account: Account) {
         let _ = self.0.storage.set(storage);
+        self.0.writer.lock().account = Some(account);
     }
 
     /// How long to wait before more is written, if it was written too fast.
@@ -200,6 +211,10 @@ impl Writer {
                     bytes = &bytes[end + 1..];
                 }
                 None if bytes.len() < room => {
+                    // Where there is no memory the guest may still say so.
+                    if self.charge.is_none() {
+                        self.charge = self.account.as_ref().and_then(|account| account.charge(PENDING_BYTES).ok());
+                    }
                     pending.extend_from_slice(bytes);
                     bytes = &[];
                 }
@@ -225,6 +240,7 @@ impl Writer {
                 record(&mut self.out, &time, stream, b'P', [&pending, &[]]);
             }
         }
+        self.charge = None;
         self.commit()
     }
 

@@ -90,6 +90,7 @@ async fn a_pipe_that_nobody_reads_counts() {
             config.args = vec!["sleep".to_owned()];
         })
         .await;
+    until(&run, "it has its own memory", |bytes| bytes > 0).await;
     let before = memory_of(&run).await.0;
     let wanted = StreamsWanted { stdin: true, stdout: true, ..StreamsWanted::default() };
     let request = ExecRequest { command: vec!["@cat".to_owned()], streams: wanted };

@@ -33,7 +33,7 @@ pub enum Pulled {
         /// The key that it is signed by, if it had to be.
         signed_by: Option<String>,
     },
-    New(Content),
+    New(Box<Content>),
 }
 
 /// Why it did not come.
@@ -112,7 +112,7 @@ async fn pull_slowly(
         (Ok(mut content), _) => {
             content.digests.extend(digests);
             content.signed_by = signed_by;
-            Ok(Pulled::New(content))
+            Ok(Pulled::New(Box::new(content)))
         }
         (Err(_), Some(failed)) => Err(Failure::Pull(failed)),
         (Err(reason), None) => Err(Failure::Unusable(reason)),

@@ -93,7 +93,7 @@ impl Shared {
         let pulled = registry::pull(&self.config.registry, &name, credentials, &self.config.signatures, known).await;
         let image = name.to_string();
         match pulled {
-            Ok(registry::Pulled::New(content)) => self.admit(name, content).await,
+            Ok(registry::Pulled::New(content)) => self.admit(name, *content).await,
             Ok(registry::Pulled::Known { id, digests, signed_by }) => {
                 let shared = self.clone();
                 let named =

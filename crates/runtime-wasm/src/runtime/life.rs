@@ -95,7 +95,7 @@ impl Shared {
             },
             usage: process.usage_main.clone(),
         };
-        log.counts_on(process.storage.clone());
+        log.counts_on(process.storage.clone(), process.account.clone());
         let (shared, ended) = (Arc::downgrade(self), Arc::downgrade(&container));
         process.storage.ends_with(move |exit| {
             if let (Some(shared), Some(container)) = (shared.upgrade(), ended.upgrade()) {
