@@ -7,12 +7,17 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use redb::{Builder, Database, DatabaseError};
 use skiff_store::{Entry, Revision};
 
 use crate::disk::{self, Disk, FORMAT};
+
+/// How long a killed process is waited for, and how often it is looked at.
+const ENDING_MAX: Duration = Duration::from_secs(10);
+const ENDING_RETRY: Duration = Duration::from_millis(10);
 
 /// Why a store could not be opened. Nothing was changed.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
@@ -99,15 +104,22 @@ impl Directory {
         }
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
         let mut lock = private_file().open(dir.join("store.lock")).map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                // Only for the message: without it the message is still true.
-                let _ = lock.read_to_string(&mut pid);
-                return Err(OpenError::InUse { path, pid: pid.trim().parse().ok() });
+        let began = Instant::now();
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
+            let mut pid = String::new();
+            lock.rewind().map_err(failed)?;
+            // Only for the message: without it the message is still true.
+            let _ = lock.read_to_string(&mut pid);
+            let pid = pid.trim().parse().ok();
+            if !pid.is_some_and(is_ending) || began.elapsed() > ENDING_MAX {
+                return Err(OpenError::InUse { path, pid });
+            }
+            std::thread::sleep(ENDING_RETRY);
         }
         let write_pid = |lock: &mut File| {
             lock.set_len(0)?;
@@ -136,6 +148,20 @@ impl Directory {
     }
 }
 
+/// Whether the process was killed and is being taken down, which with tens of terabytes of reserved addresses takes the
+/// system up to a second, or is gone by now. See proc(5).
+fn is_ending(pid: u32) -> bool {
+    const PF_EXITING: u64 = 0x4;
+    const SIGKILL: u64 = 1 << 8;
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    // The name may hold anything, so the fields are counted from its end: state, ppid, pgrp, session, tty, tpgid, flags.
+    let flags = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(6)?.parse().ok());
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let pending = |line: &str| line.strip_prefix("SigPnd:").or(line.strip_prefix("ShdPnd:")).map(str::to_owned);
+    let mut pending = status.lines().filter_map(pending).filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    flags.is_some_and(|flags: u64| flags & PF_EXITING != 0) || pending.any(|mask| mask & SIGKILL != 0)
+}
+
 fn private_file() -> OpenOptions {
     let mut options = File::options();
     options.read(true).write(true).create(true).mode(0o600);
@@ -158,6 +184,17 @@ impl Disk for Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_is_gone_is_not_in_the_way() {
+        assert!(!is_ending(std::process::id()));
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("started");
+        assert!(!is_ending(child.id()));
+        child.kill().expect("killed");
+        let killed = is_ending(child.id());
+        child.wait().expect("ended");
+        assert!(killed && is_ending(child.id()));
+    }
 
     /// Root may write anywhere, so these are told by their kind.
     #[test]
