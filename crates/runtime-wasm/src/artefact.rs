@@ -219,6 +219,7 @@ impl ImageConfig {
                 "it is an image for {}/{} without a Wasm module, which needs a container runtime",
                 self.os, self.architecture
             )),
+            0 if layers.is_empty() => Err("its manifest names no layers: there is nothing to run".to_owned()),
             0 => {
                 let types: Vec<_> = layers.iter().map(|layer| layer.media_type.as_str()).collect();
                 Err(format!("it has no Wasm layer; its layers: {}", types.join(", ")))

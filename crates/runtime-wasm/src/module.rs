@@ -12,6 +12,9 @@ pub fn read(bytes: &[u8]) -> Result<Vec<u8>, String> {
     if bytes.len() as u64 > IMAGE_BYTES_MAX {
         return Err(format!("it has {} bytes; the limit is {IMAGE_BYTES_MAX}", bytes.len()));
     }
+    if bytes.is_empty() {
+        return Err("it is empty: the file or the layer was not written".to_owned());
+    }
     if Parser::is_core_wasm(bytes) || Parser::is_component(bytes) {
         check_code(bytes)?;
         return Ok(bytes.to_vec());
@@ -47,7 +50,7 @@ pub fn read(bytes: &[u8]) -> Result<Vec<u8>, String> {
 fn check_code(bytes: &[u8]) -> Result<(), String> {
     let mut total = 0;
     for payload in Parser::new(0).parse_all(bytes) {
-        match payload.map_err(|error| error.to_string())? {
+        match payload.map_err(|error| damaged(&error, bytes.len()))? {
             Payload::CodeSectionStart { size, .. } => total += u64::from(size),
             Payload::CodeSectionEntry(body) => check_function(&body)?,
             _ => {}
@@ -57,6 +60,16 @@ fn check_code(bytes: &[u8]) -> Result<(), String> {
         return Err(format!("it has {total} bytes of code; the limit is {CODE_BYTES_MAX}"));
     }
     Ok(())
+}
+
+/// A module that cannot be read to its end.
+fn damaged(error: &wasmparser::BinaryReaderError, length: usize) -> String {
+    let what = if error.offset() + 1 >= length || error.to_string().contains("unexpected end") {
+        "cut off"
+    } else {
+        "damaged"
+    };
+    format!("it is {what} (it has {length} bytes): {error}; build or pull it again")
 }
 
 /// A compiler keeps track of every variable at every loop around it: a few hundred kilobytes of code can ask for gigabytes.
@@ -139,8 +152,9 @@ mod tests {
 
     #[test]
     fn what_is_not_wasm_is_named() {
-        let rows: [(&[u8], &str); 11] = [
-            (b"", "neither a WebAssembly module"),
+        let rows: [(&[u8], &str); 12] = [
+            (b"", "it is empty"),
+            (b"\0asm\x01\0\0\0\x01\x7f\x01", "it is cut off (it has 11 bytes): "),
             (b"\n<!DOCTYPE html><title>404", "an HTML page"),
             (b"  [1]", "JSON"),
             (b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer"),

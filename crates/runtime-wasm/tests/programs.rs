@@ -62,3 +62,15 @@ async fn the_version_is_the_engines() {
     let locked = lock.split("name = \"wasmtime\"\nversion = \"").nth(1).unwrap().split('"').next().unwrap();
     assert_eq!(version, &format!("wasmtime://{locked}"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exit_code_is_a_byte() {
+    let node = Node::new().await;
+    for (status, code) in [(125, 125), (126, 126), (255, 255), (-1, 255), (256, 0)] {
+        let text = format!(
+            "(module (import \"wasi_snapshot_preview1\" \"proc_exit\" (func $exit (param i32))) (memory (export \"memory\") 0)
+               (func (export \"_start\") (call $exit (i32.const {status}))))"
+        );
+        assert_eq!(node.run(&text, |_| {}).await.0.code, code, "{status}");
+    }
+}

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use skiff_runtime::annotations;
 
-use crate::{coredump::Place, deterministic::Seed};
+use crate::{coredump::Place, deterministic::Seed, program::ENTRY_DEFAULT};
 pub use features::{Features, missing};
 pub use machines::Machines;
 pub use setup::{Extras, Node, Setup};
@@ -61,9 +61,20 @@ impl Options {
             },
             seed,
             core_dump,
-            snapshot: get(annotations::SNAPSHOT).map(str::to_owned),
+            snapshot: get(annotations::SNAPSHOT).map(snapshot).transpose()?,
         })
     }
+}
+
+/// The function that prepares a program: not the program itself, which then would have nothing left to run.
+fn snapshot(function: &str) -> Result<String, String> {
+    if function == ENTRY_DEFAULT {
+        let name = annotations::SNAPSHOT;
+        return Err(format!(
+            "annotation {name}: {function:?} is what a start runs; name a function that prepares for it"
+        ));
+    }
+    Ok(function.to_owned())
 }
 
 /// On with this value, off without the annotation or with `false`.
@@ -94,6 +105,7 @@ mod tests {
             ("skiff.dev/core-dump", "yes", "\"true\" or \"false\""),
             ("skiff.dev/backtrace", "all", "\"source\""),
             ("skiff.dev/wasm-features", "teleport", "teleport"),
+            ("skiff.dev/snapshot", "_start", "what a start runs"),
         ] {
             let error = of(&[(name, value)]).expect_err("wrong");
             assert!(error.contains(name) && error.contains(expected), "{error}");
