@@ -18,7 +18,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// How long a request may take, its body included; streams aside. Then it gets 504.
     pub request_timeout: Duration,
-    /// How long a client may take to send the head of a request, and to finish the TLS handshake.
+    /// How long a client may take to send the head of a request, and to finish the TLS handshake; then its connection is reset.
+    /// As upstream longer than clients wait themselves (10 s): who gets no processor for that long is not cut off.
     pub header_timeout: Duration,
 }
 
@@ -30,7 +31,7 @@ impl Default for Limits {
             watches_max: 50_000,
             connections_max: 8192,
             request_timeout: Duration::from_secs(60),
-            header_timeout: Duration::from_secs(15),
+            header_timeout: Duration::from_secs(32),
         }
     }
 }

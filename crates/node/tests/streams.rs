@@ -351,14 +351,22 @@ async fn forwarding(world: &World, kubectl: &PathBuf, port: u16) -> (Child, Stri
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kubectl_forwards_ports() {
+    /// More than a stream's window.
+    const SENT: usize = 200_000;
     let world = World::start().await;
+    // A server that goes away in the middle of its answer.
+    world.runtime.serve(70, |mut io| {
+        Box::pin(async move {
+            io.write_all(b"partial").await.unwrap();
+        })
+    });
     for kubectl in kubectls() {
         let (mut child, address) = forwarding(&world, &kubectl, 7).await;
-        let talks = (0..20u8).map(|n| {
+        let talks = (0..100u8).map(|n| {
             let address = address.clone();
             tokio::spawn(async move {
                 let (mut from, mut to) = TcpStream::connect(&address).await.unwrap().into_split();
-                let sent = vec![n; 1 << 20];
+                let sent = vec![n; SENT];
                 let sending = tokio::spawn(async move {
                     to.write_all(&sent).await.unwrap();
                     to.shutdown().await.unwrap();
@@ -366,7 +374,7 @@ async fn every_kubectl_forwards_ports() {
                 let mut received = Vec::new();
                 from.read_to_end(&mut received).await.unwrap();
                 sending.await.unwrap();
-                assert!(received.len() == 1 << 20 && received.iter().all(|b| *b == n), "{}", received.len());
+                assert!(received.len() == SENT && received.iter().all(|b| *b == n), "{}", received.len());
             })
         });
         let all = futures::future::join_all(talks);
@@ -379,6 +387,18 @@ async fn every_kubectl_forwards_ports() {
         open.write_all(b"x").await.unwrap();
         open.read_u8().await.unwrap();
         assert_eq!(world.runtime.talks(), 1);
+        child.kill().await.unwrap();
+        world.quiet().await;
+
+        let (mut child, address) = forwarding(&world, &kubectl, 70).await;
+        for _ in 0..2 {
+            let mut left = TcpStream::connect(&address).await.unwrap();
+            let _ = left.write_all(&[b'x'; 100_000]).await;
+            let mut received = Vec::new();
+            // What came before is there; the end may be an abrupt one.
+            let _ = tokio::time::timeout(PATIENCE, left.read_to_end(&mut received)).await.expect("an end");
+            assert!(b"partial".starts_with(received.as_slice()), "{received:?}");
+        }
         child.kill().await.unwrap();
         world.quiet().await;
 

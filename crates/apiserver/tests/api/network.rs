@@ -1,6 +1,6 @@
 //! Over TLS: client certificates, tokens, HTTP/2, limits, and what is not a resource.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::{AsyncBufReadExt, StreamExt};
 use http::Method;
@@ -12,10 +12,13 @@ use kube::{
 };
 use serde_json::{Value, json};
 use skiff_apiserver::{
-    ApiServer, StaticToken, UserInfo,
+    ApiServer, Limits, StaticToken, UserInfo,
     pki::{self, Identity, Kubeconfig, Pki},
 };
-use tokio::net::TcpListener;
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{CONFIG_MAPS, Server, config_map};
@@ -30,9 +33,14 @@ struct Network {
 
 impl Network {
     async fn start() -> Self {
+        Self::with(Limits::default()).await
+    }
+
+    async fn with(limits: Limits) -> Self {
         let pki = Pki::ephemeral().unwrap();
         let signer = pki.token_signer().unwrap();
         let server = Server::with(|config| {
+            config.limits = limits;
             config.token_signer = Some(signer);
             let user = UserInfo::new("ci", &["system:masters"]);
             config.tokens.push(StaticToken { token: "secret".to_owned(), user });
@@ -172,4 +180,19 @@ async fn discovery_is_sent_once() {
     }
     let metrics = server.get("/metrics").await.text;
     assert!(metrics.contains("apiserver_storage_objects{resource=\"namespaces\"} 4"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_finish_its_handshake_is_cut_off_but_not_soon() {
+    let limit = Duration::from_millis(300);
+    let network = Network::with(Limits { header_timeout: limit, ..Limits::default() }).await;
+    let start = std::time::Instant::now();
+    let mut silent = TcpStream::connect(network.address).await.unwrap();
+    let read = silent.read(&mut [0; 16]).await;
+    assert!(read.as_ref().is_ok_and(|count| *count == 0) || read.is_err(), "{read:?}");
+    assert!(start.elapsed() >= limit, "{:?}", start.elapsed());
+    // Go's clients wait 10 s themselves; one that was stopped for longer than the server waits saw a reset.
+    assert!(Limits::default().header_timeout > Duration::from_secs(30));
+    network.shutdown.cancel();
+    network.served.await.unwrap();
 }
