@@ -23,7 +23,7 @@ use super::{
     super::{
         container::{GuestNet, SocketPermit},
         pod::{BACKLOG_MAX, Bound, Route, other_port_helps},
-        sockets::{bind_to, one_remote, shown},
+        sockets::{bind_to, loopback, one_remote, shown},
         table::Protocol,
     },
     Answer, Class, Pending, not_bindable, options, permit,
@@ -187,13 +187,21 @@ impl TcpSocket {
         }
     }
 
+    /// As the system does, a socket at any address takes the one that its peer sees. The node's own address, from which it
+    /// reaches the outside, is not the guest's business.
+    fn local_to_peer(&self, pod: Ipv4Addr, actual: Option<SocketAddr>) -> SocketAddr {
+        let port = self.local.or(actual).map_or(0, |local| local.port());
+        match self.local.filter(|local| !local.ip().is_unspecified()) {
+            Some(local) => local,
+            None if self.remote.is_some_and(|to| to.ip().is_loopback()) => SocketAddr::new(loopback(self.v6), port),
+            None => shown(self.v6, SocketAddr::new(pod.into(), port)),
+        }
+    }
+
     fn connected(&mut self, net: &GuestNet, connected: std::io::Result<TcpStream>) -> Answer<()> {
         match connected {
             Ok(stream) => {
-                let pod = net.shared.pod.ip();
-                // The node's own address, from which it reaches the outside, is not the guest's business.
-                let port = stream.local_addr().map_or(0, |local| local.port());
-                self.local.get_or_insert(shown(self.v6, SocketAddr::new(pod.into(), port)));
+                self.local = Some(self.local_to_peer(net.shared.pod.ip(), stream.local_addr().ok()));
                 let stream = Arc::new(Stream { stream, _permit: self.permit.clone() });
                 self.state = State::Connected { stream, sending: false, receiving: false };
                 Ok(())
@@ -315,6 +323,8 @@ pub fn add_to_linker(types: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<(
 }
 
 type This = Resource<TcpSocket>;
+/// What comes, and how it ended.
+type Received = (StreamReader<u8>, FutureReader<Answer<()>>);
 
 fn connect(store: &Accessor<Host>, (this, to): (This, IpSocketAddress)) -> Pending<'_, (Answer<()>,)> {
     Box::pin(async move {
@@ -353,10 +363,7 @@ fn send(
     Ok((FutureReader::new(&mut store, end)?,))
 }
 
-fn receive(
-    mut store: StoreContextMut<'_, Host>,
-    (this,): (This,),
-) -> wasmtime::Result<((StreamReader<u8>, FutureReader<Answer<()>>),)> {
+fn receive(mut store: StoreContextMut<'_, Host>, (this,): (This,)) -> wasmtime::Result<(Received,)> {
     let (ended, end) = oneshot::channel();
     let taken =
         with(store.data_mut(), &this, |socket, _| socket.take(|_, receiving| std::mem::replace(receiving, true)))?;

@@ -222,6 +222,8 @@ pub fn add_to_linker(types: &mut LinkerInstance<'_, Host>) -> wasmtime::Result<(
 }
 
 type This = Resource<UdpSocket>;
+/// And who sent it.
+type Datagram = (Vec<u8>, IpSocketAddress);
 
 fn send(
     store: &Accessor<Host>,
@@ -245,7 +247,7 @@ fn send(
     })
 }
 
-fn receive(store: &Accessor<Host>, (this,): (This,)) -> Pending<'_, (Answer<(Vec<u8>, IpSocketAddress)>,)> {
+fn receive(store: &Accessor<Host>, (this,): (This,)) -> Pending<'_, (Answer<Datagram>,)> {
     Box::pin(async move {
         loop {
             let host = within(store, &this, |socket, _| {
