@@ -117,6 +117,14 @@ async fn refusals_are_told_as_kubectl_tells_them() {
         fails(c, &["create", "-f", "-"], bad).await,
         "The Pod \"p\" is invalid: spec.containers[0].image: Required value\n"
     );
+    // A manifest's own namespace counts, and its object has to have a name.
+    let elsewhere = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: far, namespace: kube-public}\n";
+    assert!(run(c, &["create", "-f", "-"], elsewhere).await.ok);
+    assert_eq!(run(c, &["get", "-f", "-", "-o", "name"], elsewhere).await.stdout, "configmap/far\n");
+    let page = run(c, &["describe", "-f", "-"], elsewhere).await.stdout;
+    assert!(page.contains("kube-public"), "{page}");
+    let nameless = "apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: x-}\n";
+    assert!(fails(c, &["get", "-f", "-"], nameless).await.contains("metadata.name is missing"));
     let unknown = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndatas: {}\n";
     assert!(fails(c, &["apply", "-f", "-"], unknown).await.contains("datas"));
     assert!(fails(c, &["delete", "cm"], "").await.contains("no name was specified"));

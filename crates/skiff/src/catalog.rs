@@ -188,6 +188,8 @@ pub struct Target {
     pub resource: Resource,
     /// `None`: all of them, by a selector or not.
     pub name: Option<String>,
+    /// Where a manifest says that it is.
+    pub namespace: Option<String>,
 }
 
 /// `TYPE[,TYPE] [NAME…]` or `TYPE/NAME…`.
@@ -200,7 +202,7 @@ pub fn targets(catalog: &Catalog, words: &[String]) -> Result<Vec<Target>> {
             .iter()
             .map(|word| match word.split_once('/') {
                 Some((kind, name)) if !kind.is_empty() && !name.is_empty() && !name.contains('/') => {
-                    Ok(Target { resource: catalog.resolve_one(kind)?, name: Some(name.to_owned()) })
+                    Ok(Target { resource: catalog.resolve_one(kind)?, name: Some(name.to_owned()), namespace: None })
                 }
                 _ => bail!("there is no need to specify a resource type as a separate argument when passing arguments in resource/name form (e.g. 'TYPE/NAME'): {word:?}"),
             })
@@ -209,10 +211,13 @@ pub fn targets(catalog: &Catalog, words: &[String]) -> Result<Vec<Target>> {
     let Some((kinds, names)) = words.split_first() else { bail!("name a resource type, as in `pods` or `pod/NAME`") };
     let resources = catalog.resolve(kinds)?;
     if names.is_empty() {
-        return Ok(resources.into_iter().map(|resource| Target { resource, name: None }).collect());
+        return Ok(resources.into_iter().map(|resource| Target { resource, name: None, namespace: None }).collect());
     }
     let named = |r: &Resource| {
-        names.iter().map(|name| Target { resource: r.clone(), name: Some(name.clone()) }).collect::<Vec<_>>()
+        names
+            .iter()
+            .map(|name| Target { resource: r.clone(), name: Some(name.clone()), namespace: None })
+            .collect::<Vec<_>>()
     };
     Ok(resources.iter().flat_map(named).collect())
 }

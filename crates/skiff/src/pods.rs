@@ -27,7 +27,7 @@ pub async fn find(session: &Session, target: &str) -> Result<Found> {
     let pods = session.catalog.resolve_one("pods")?;
     let words = if target.contains('/') { vec![target.to_owned()] } else { vec!["pods".to_owned(), target.to_owned()] };
     let mut targets = session.targets(&words)?;
-    let Some(Target { resource, name: Some(name) }) = targets.pop() else { bail!("name a pod") };
+    let Some(Target { resource, name: Some(name), .. }) = targets.pop() else { bail!("name a pod") };
     let object = session.server.get(&session.path_of(&resource, None, &name), &Query::default(), JSON).await?;
     if resource == pods {
         return Ok(Found { resource, pods: vec![object.clone()], object });

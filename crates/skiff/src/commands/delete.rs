@@ -8,28 +8,17 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    catalog::{Resource, Target},
     duration,
     global::Global,
     output::say_line,
     server::{JSON, Query, Server, finish, refusal},
-    session::{Namespace, Selectors, Session},
+    session::{Chosen, Located, Session},
 };
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// `TYPE NAME…` or `TYPE/NAME…`
-    #[arg(value_name = "TYPE", required_unless_present = "files")]
-    words: Vec<String>,
-
-    /// The objects of manifests
-    #[arg(short = 'f', long = "filename", value_name = "FILE")]
-    files: Vec<String>,
-
     #[command(flatten)]
-    namespace: Namespace,
-    #[command(flatten)]
-    selectors: Selectors,
+    chosen: Chosen,
 
     /// All objects of the type in the namespace
     #[arg(long)]
@@ -72,20 +61,14 @@ pub struct Args {
     output: Option<String>,
 }
 
-/// One object that is to go.
-struct Victim {
-    resource: Resource,
-    namespace: String,
-    name: String,
-}
-
 pub async fn run(args: Args, global: &Global) -> Result<ExitCode> {
     finish(delete(args, global).await)
 }
 
 async fn delete(args: Args, global: &Global) -> Result<ExitCode> {
-    let session = Session::open(global, &args.namespace).await?;
-    let victims = victims(&session, &args).await?;
+    let session = Session::open(global, &args.chosen.namespace).await?;
+    let targets = session.chosen(&args.chosen).await?;
+    let victims = session.located(targets, &args.chosen.selectors, args.all).await?;
     if victims.is_empty() {
         say_line("No resources found");
     }
@@ -122,40 +105,8 @@ async fn delete(args: Args, global: &Global) -> Result<ExitCode> {
     failed.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
-async fn victims(session: &Session, args: &Args) -> Result<Vec<Victim>> {
-    let mut out = Vec::new();
-    for (manifest, resource) in session.read(&args.files).await? {
-        let metadata = manifest.object.metadata;
-        let Some(name) = metadata.name else { bail!("{}: delete needs metadata.name", manifest.source) };
-        out.push(Victim { resource, namespace: metadata.namespace.unwrap_or_else(|| session.namespace.clone()), name });
-    }
-    if args.words.is_empty() {
-        return Ok(out);
-    }
-    for Target { resource, name } in session.targets(&args.words)? {
-        if let Some(name) = name {
-            out.push(Victim { resource, namespace: session.namespace.clone(), name });
-            continue;
-        }
-        let selectors = &args.selectors;
-        if !args.all && selectors.selector.is_none() && selectors.field_selector.is_none() {
-            bail!("resource(s) were provided, but no name was specified: give names, -l LABELS or --all");
-        }
-        let query = Query::default()
-            .with_some("labelSelector", selectors.selector.as_ref())
-            .with_some("fieldSelector", selectors.field_selector.as_ref());
-        let namespace = (!selectors.all_namespaces).then_some(session.namespace.as_str());
-        let list = session.server.get(&resource.path(namespace), &query, JSON).await?;
-        for item in list["items"].as_array().into_iter().flatten() {
-            let text = |key: &str| item["metadata"][key].as_str().unwrap_or_default().to_owned();
-            out.push(Victim { resource: resource.clone(), namespace: text("namespace"), name: text("name") });
-        }
-    }
-    Ok(out)
-}
-
 /// The uid of what was deleted, when the server told it.
-async fn delete_one(server: &Server, victim: &Victim, grace: Option<i64>, args: &Args) -> Result<Option<String>> {
+async fn delete_one(server: &Server, victim: &Located, grace: Option<i64>, args: &Args) -> Result<Option<String>> {
     let policy = match args.cascade.as_str() {
         "foreground" => "Foreground",
         "orphan" => "Orphan",
@@ -194,7 +145,7 @@ async fn delete_one(server: &Server, victim: &Victim, grace: Option<i64>, args: 
 }
 
 /// Watches one object until it, and not another of its name, is gone.
-async fn wait_until_gone(server: &Server, victim: &Victim, uid: Option<&str>, limit: Duration) -> Result<()> {
+async fn wait_until_gone(server: &Server, victim: &Located, uid: Option<&str>, limit: Duration) -> Result<()> {
     let waiting = async {
         let path = victim.resource.path(Some(&victim.namespace));
         let query = Query::default().with("fieldSelector", format!("metadata.name={}", victim.name));

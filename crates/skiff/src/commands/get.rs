@@ -16,23 +16,13 @@ use crate::{
         tables::{Printer, Shape},
     },
     server::{JSON, Query, TABLE, finish, refusal},
-    session::{Namespace, Selectors, Session},
+    session::{Chosen, Session},
 };
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// `TYPE[,TYPE] [NAME…]` or `TYPE/NAME…`, as in `pods`, `deploy web`, `pod/web-1 svc/web`, `all`
-    #[arg(value_name = "TYPE", required_unless_present = "files")]
-    words: Vec<String>,
-
-    /// The objects of manifests
-    #[arg(short = 'f', long = "filename", value_name = "FILE")]
-    files: Vec<String>,
-
     #[command(flatten)]
-    namespace: Namespace,
-    #[command(flatten)]
-    selectors: Selectors,
+    chosen: Chosen,
 
     /// wide, name, json, yaml, jsonpath=TEMPLATE or custom-columns=HEADER:PATH,…
     #[arg(short, long, value_name = "FORMAT")]
@@ -84,12 +74,9 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode> {
 }
 
 async fn get(args: Args, global: &Global) -> Result<ExitCode> {
-    let session = Session::open(global, &args.namespace).await?;
-    let mut targets = if args.words.is_empty() { Vec::new() } else { session.targets(&args.words)? };
-    for (manifest, resource) in session.read(&args.files).await? {
-        targets.push(Target { resource, name: manifest.object.metadata.name });
-    }
-    if args.selectors.all_namespaces && targets.iter().any(|t| t.name.is_some()) {
+    let session = Session::open(global, &args.chosen.namespace).await?;
+    let targets = session.chosen(&args.chosen).await?;
+    if args.chosen.selectors.all_namespaces && targets.iter().any(|t| t.name.is_some()) {
         bail!("a resource cannot be retrieved by name across all namespaces");
     }
     let get = Get { session: &session, args: &args };
@@ -109,29 +96,29 @@ struct Get<'a> {
 }
 
 impl Get<'_> {
-    fn namespace(&self) -> Option<&str> {
-        (!self.args.selectors.all_namespaces).then_some(self.session.namespace.as_str())
+    fn namespace<'t>(&'t self, target: &'t Target) -> Option<&'t str> {
+        target.namespace.as_deref().or_else(|| self.session.scope(&self.args.chosen.selectors))
     }
 
     fn query(&self, target: &Target) -> Query {
-        let selectors = &self.args.selectors;
-        let by_name = target.name.as_ref().map(|name| format!("metadata.name={name}"));
-        Query::default()
-            .with_some("labelSelector", selectors.selector.as_ref())
-            .with_some("fieldSelector", by_name.or_else(|| selectors.field_selector.clone()))
+        let mut selectors = self.args.chosen.selectors.clone();
+        if let Some(name) = &target.name {
+            selectors.field_selector = Some(format!("metadata.name={name}"));
+        }
+        selectors.query()
     }
 
     /// One object, or every part of a list; nothing for what is not there and need not be.
     async fn read(&self, target: &Target, accept: &str) -> Result<Vec<Value>> {
         let server = &self.session.server;
         if let Some(name) = &target.name {
-            let path = self.session.path_of(&target.resource, None, name);
+            let path = self.session.path_of(&target.resource, target.namespace.as_deref(), name);
             return match server.get(&path, &Query::default(), accept).await {
                 Err(e) if self.args.ignore_not_found && refusal(&e).is_some_and(|r| r.is_not_found()) => Ok(Vec::new()),
                 other => Ok(vec![other?]),
             };
         }
-        let path = target.resource.path(self.namespace());
+        let path = target.resource.path(self.namespace(target));
         let query = self.query(target);
         let mut parts = Vec::new();
         let mut next: Option<String> = None;
@@ -153,7 +140,7 @@ impl Get<'_> {
         Shape {
             wide: matches!(self.args.output, Some(Format::Wide)),
             headers: !self.args.no_headers,
-            namespace: self.args.selectors.all_namespaces && target.resource.namespaced,
+            namespace: self.args.chosen.selectors.all_namespaces && target.resource.namespaced,
             labels: self.args.show_labels,
             label_columns: self.args.label_columns.clone(),
             prefix: (several || self.args.show_kind).then(|| target.resource.prefix()),
@@ -196,7 +183,7 @@ impl Get<'_> {
 
     fn nothing(&self, targets: &[Target]) {
         let namespaced = targets.iter().any(|t| t.resource.namespaced);
-        match self.namespace().filter(|_| namespaced) {
+        match self.session.scope(&self.args.chosen.selectors).filter(|_| namespaced) {
             Some(namespace) => eprintln!("No resources found in {namespace} namespace."),
             None => eprintln!("No resources found"),
         }
@@ -249,7 +236,7 @@ impl Get<'_> {
     async fn watch(&self, target: &Target) -> Result<ExitCode> {
         let as_table = matches!(self.args.output, None | Some(Format::Table | Format::Wide));
         let accept = if as_table { TABLE } else { JSON };
-        let path = target.resource.path(self.namespace());
+        let path = target.resource.path(self.namespace(target));
         let query = self.query(target);
         let server = &self.session.server;
         let list = server.get(&path, &query, accept).await?;

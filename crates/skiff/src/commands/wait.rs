@@ -7,7 +7,7 @@ use futures::{TryStreamExt, future::try_join_all};
 use serde_json::Value;
 
 use crate::{
-    catalog::{Resource, Target},
+    catalog::Resource,
     duration,
     global::Global,
     output::{
@@ -15,7 +15,7 @@ use crate::{
         say_line,
     },
     server::{JSON, Query, Server, finish},
-    session::{Namespace, Selectors, Session},
+    session::{Located, Namespace, Selectors, Session},
 };
 
 #[derive(clap::Args)]
@@ -119,17 +119,11 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode> {
 
 async fn wait(args: Args, global: &Global) -> Result<ExitCode> {
     let session = Session::open(global, &args.namespace).await?;
-    let mut objects = Vec::new();
-    for Target { resource, name } in session.targets(&args.words)? {
-        match name {
-            Some(name) => objects.push((resource, session.namespace.clone(), name)),
-            None => objects.extend(listed(&session, &args, resource).await?),
-        }
-    }
+    let objects = session.located(session.targets(&args.words)?, &args.selectors, args.all).await?;
     if objects.is_empty() && args.what != Goal::Delete {
         bail!("no matching resources found");
     }
-    let waits = objects.iter().map(|(resource, namespace, name)| {
+    let waits = objects.iter().map(|Located { resource, namespace, name }| {
         let until = until_met(&session.server, resource, namespace, name, &args.what);
         async move {
             match tokio::time::timeout(args.timeout, until).await {
@@ -143,21 +137,6 @@ async fn wait(args: Args, global: &Global) -> Result<ExitCode> {
     });
     let met: Vec<bool> = try_join_all(waits).await?;
     Ok(if met.iter().all(|m| *m) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-async fn listed(session: &Session, args: &Args, resource: Resource) -> Result<Vec<(Resource, String, String)>> {
-    let selectors = &args.selectors;
-    if !args.all && selectors.selector.is_none() && selectors.field_selector.is_none() {
-        bail!("give names, -l LABELS or --all");
-    }
-    let query = Query::default()
-        .with_some("labelSelector", selectors.selector.as_ref())
-        .with_some("fieldSelector", selectors.field_selector.as_ref());
-    let namespace = (!selectors.all_namespaces).then_some(session.namespace.as_str());
-    let list = session.server.get(&resource.path(namespace), &query, JSON).await?;
-    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-    let items = list["items"].as_array().into_iter().flatten();
-    Ok(items.map(|i| (resource.clone(), text(&i["metadata"]["namespace"]), text(&i["metadata"]["name"]))).collect())
 }
 
 async fn until_met(server: &Server, resource: &Resource, namespace: &str, name: &str, goal: &Goal) -> Result<()> {

@@ -17,24 +17,14 @@ use crate::{
     global::Global,
     output::{say, without_managed_fields},
     server::{JSON, Query, Server, finish},
-    session::{Namespace, Selectors, Session},
+    session::{Chosen, Session},
 };
 use page::{Page, pairs, shown, tree};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// `TYPE [NAME…]` or `TYPE/NAME…`; a name that is not there is a beginning of names
-    #[arg(value_name = "TYPE", required_unless_present = "files")]
-    words: Vec<String>,
-
-    /// The objects of manifests
-    #[arg(short = 'f', long = "filename", value_name = "FILE")]
-    files: Vec<String>,
-
     #[command(flatten)]
-    namespace: Namespace,
-    #[command(flatten)]
-    selectors: Selectors,
+    chosen: Chosen,
 
     /// Leave the events out
     #[arg(long)]
@@ -50,11 +40,8 @@ pub async fn run(args: Args, global: &Global) -> Result<ExitCode> {
 }
 
 async fn describe(args: Args, global: &Global) -> Result<ExitCode> {
-    let session = Session::open(global, &args.namespace).await?;
-    let mut targets = if args.words.is_empty() { Vec::new() } else { session.targets(&args.words)? };
-    for (manifest, resource) in session.read(&args.files).await? {
-        targets.push(Target { resource, name: manifest.object.metadata.name });
-    }
+    let session = Session::open(global, &args.chosen.namespace).await?;
+    let targets = session.chosen(&args.chosen).await?;
     let now = Timestamp::now();
     let mut pages = Vec::new();
     for target in &targets {
@@ -87,18 +74,16 @@ async fn objects(session: &Session, args: &Args, target: &Target) -> Result<Vec<
     let missing = match &target.name {
         None => None,
         Some(name) => {
-            let path = session.path_of(&target.resource, None, name);
+            let path = session.path_of(&target.resource, target.namespace.as_deref(), name);
             match server.get(&path, &Query::default(), JSON).await {
                 Ok(object) => return Ok(vec![typed(object)]),
                 Err(e) => Some((name, e)),
             }
         }
     };
-    let namespace = (!args.selectors.all_namespaces).then_some(session.namespace.as_str());
-    let query = Query::default()
-        .with_some("labelSelector", args.selectors.selector.as_ref())
-        .with_some("fieldSelector", args.selectors.field_selector.as_ref());
-    let mut list = server.get(&target.resource.path(namespace), &query, JSON).await?;
+    let selectors = &args.chosen.selectors;
+    let namespace = target.namespace.as_deref().or_else(|| session.scope(selectors));
+    let mut list = server.get(&target.resource.path(namespace), &selectors.query(), JSON).await?;
     let Value::Array(items) = list["items"].take() else { return Ok(Vec::new()) };
     let items = items.into_iter().map(typed);
     let Some((prefix, error)) = missing else { return Ok(items.collect()) };
