@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod annotations;
 mod command;
 mod examples;
 mod exec;
@@ -17,6 +18,7 @@ mod network;
 mod nodes;
 mod options;
 mod streams;
+mod systems;
 mod tool;
 mod verbs;
 mod wasi_http;

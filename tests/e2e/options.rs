@@ -62,7 +62,8 @@ async fn an_image_policy_lets_only_signed_images_run() {
     let manifest = published.blobs.0[&published.tags["alter"]].clone();
     let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
     let layer = manifest["layers"][0]["digest"].as_str().unwrap().to_owned();
-    published.blobs.0.insert(layer, b"(module (func (export \"_start\")))".to_vec());
+    let bytes = published.blobs.0.get_mut(&layer).unwrap();
+    *bytes.last_mut().unwrap() = b'\n';
     let registry = published.serve().await;
     let host = &registry.host;
 
