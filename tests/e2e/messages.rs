@@ -27,7 +27,8 @@ const ROWS: &[(&str, &str, &str, &[&str])] = &[
         &[
             "unsatisfied imports acme:db/query@1.0.0 (this node has nothing of acme:db)",
             "wasi:io/streams@1.0.0 (this node has version 0.2.12)",
-            "this node offers: wasi:cli@0.2.12 (environment,",
+            "this node offers: ",
+            "wasi:cli@0.2.12 (environment,",
         ],
     ),
     (
