@@ -214,3 +214,15 @@ async fn a_wrong_command_line_is_2() {
     let done = run(home.path(), &["image", "list"]).await;
     assert!(!done.ok && done.stderr.contains("start one with `skiff up`"), "{}", done.stderr);
 }
+
+#[test]
+fn a_reader_that_goes_away_ends_a_command_quietly() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let home = tempfile::tempdir().unwrap();
+    let mut up = Plain::new(env!("CARGO_BIN_EXE_skiff"));
+    up.args(["up", "--ephemeral", "--listen", "127.0.0.1:0"]).arg("--data-dir").arg(home.path());
+    let done = up.env("HOME", home.path()).stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.code() == Some(141) && !said.contains("panicked"), "{:?} {said}", done.status);
+}

@@ -1,8 +1,9 @@
 //! The `skiff` command: parses the command line, picks the verb, and turns its result into an exit code.
 //!
-//! Exit codes: 0 done, 1 the operation failed, 2 the command line is wrong.
+//! Exit codes: 0 done, 1 the operation failed, 2 the command line is wrong, 141 nobody reads the output any more.
 
 mod allocator;
+mod broken_pipe;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,7 @@ struct Cli {
 const BLOCKING_THREADS_MAX: usize = 16;
 
 fn main() -> ExitCode {
+    broken_pipe::end_quietly();
     let cli = Cli::parse();
     if let Err(error) = cli.global.init_logging() {
         eprintln!("error: {error:#}");
