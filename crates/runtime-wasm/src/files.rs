@@ -26,8 +26,9 @@ pub struct Preopen {
 pub fn check(mounts: &[Mount]) -> Result<(), String> {
     for mount in mounts {
         let path = &mount.container_path;
-        if !path.starts_with('/') || Path::new(path).components().any(|part| part.as_os_str() == "..") {
-            return Err(format!("the mount path {path:?} must be absolute and without \"..\""));
+        let above = Path::new(path).components().any(|part| part.as_os_str() == "..");
+        if !path.starts_with('/') || above || path.contains('\0') {
+            return Err(format!("the mount path {path:?} must be absolute, and without \"..\" and NUL bytes"));
         }
         let data = std::fs::metadata(&mount.host_path)
             .map_err(|error| format!("the mount at {path:?} cannot be read on the node: {error}"))?;

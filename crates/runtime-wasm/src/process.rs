@@ -107,6 +107,20 @@ fn label(image: &str) -> String {
     name.split(':').next().unwrap_or(name).to_owned()
 }
 
+/// Refuses what a program would read otherwise than it was written: for C, a text ends at its first NUL.
+///
+/// # Errors
+/// Which it is.
+pub fn check(args: &[String], env: &[(String, String)]) -> Result<(), String> {
+    if let Some(place) = args.iter().position(|argument| argument.contains('\0')) {
+        return Err(format!("its argument {place} has a NUL byte in it, which no program can be given"));
+    }
+    match env.iter().find(|(name, value)| name.contains('\0') || value.contains('\0')) {
+        Some((name, _)) => Err(format!("its variable {name:?} has a NUL byte in it, which no program can be given")),
+        None => Ok(()),
+    }
+}
+
 /// The function that argv[0] names after a `#`.
 pub fn entry(args: &[String]) -> Option<String> {
     let (_, function) = args.first()?.split_once('#')?;
@@ -161,6 +175,17 @@ mod tests {
                 ..ContainerConfig::default()
             };
             assert_eq!(arguments(&config, &image), list(expected));
+        }
+    }
+
+    #[test]
+    fn a_nul_is_refused() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(check(&["a".to_owned()], &[pair("A", "b")]), Ok(()));
+        let rows = [("a\0", "b", "argument 0"), ("a", "b\0c", "variable \"A\"")];
+        for (argument, value, expected) in rows {
+            let error = check(&[argument.to_owned()], &[pair("A", value)]).expect_err("it has one");
+            assert!(error.contains(expected), "{error}");
         }
     }
 

@@ -82,7 +82,6 @@ fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 async fn each_component_answers_its_routes_with_its_own_files_and_environment() {
     let node = Node::new().await;
     load(&node, "localhost/shop", &layers(&locked(|_| {}))).await.unwrap();
-    let mut events = node.runtime.events();
     let run = node
         .start("localhost/shop", |config| config.env = variables(&[("SPIN_VARIABLE_TOKEN", "t"), ("P", "q")]))
         .await;
@@ -110,7 +109,6 @@ async fn each_component_answers_its_routes_with_its_own_files_and_environment() 
     assert!(run.log().join("\n").contains("request GET /trap failed"), "{:?}", run.log());
     node.runtime.stop_container(&run.id, std::time::Duration::from_secs(10)).await.unwrap();
     assert_eq!(run.exit_reason().await, "Completed");
-    drop(events.as_mut());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -96,6 +96,10 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "nothing tells when the system is done with a process that was killed"
+    )]
     pub(crate) fn lock(dir: &Path) -> Result<Self, OpenError> {
         let path = dir.display().to_string();
         let failed = |error: io::Error| OpenError::from_io(&path, &error);

@@ -61,6 +61,7 @@ impl Shared {
         wall::limit(&config.annotations).map_err(invalid)?;
         let RunConfig { working_dir, .. } = &image.run;
         let mut env = process::environment(&config, &pod, &image.run);
+        process::check(&args, &env).map_err(invalid)?;
         let server = http::Control::of(&program, &config, &pod, &env).map_err(invalid)?;
         let app = match &image.app {
             Some(app) => Some(shared.application(app, &image_id, &setup, &env, &config).await?),
