@@ -2,7 +2,8 @@
 //!
 //! Records are written when the guest writes (no buffer that a crash could lose, no unbounded memory); a line longer
 //! than [`LINE_BYTES_MAX`] is cut into partial records, as is the unfinished rest at the end. The guest waits for the disk.
-//! The file is open only while its guest runs on a thread, so that parked guests hold no file descriptor.
+//! The file is made by the first write (on some disks that takes ten times as long as starting the guest), and is open only
+//! while its guest runs on a thread, so that parked guests hold no file descriptor.
 
 use std::{
     fs::{File, OpenOptions},
@@ -94,7 +95,11 @@ struct Shared {
     /// What the log takes of the disk is counted with its container's files.
     storage: OnceLock<Arc<Storage>>,
     rate: Mutex<Rate>,
+    /// Tells the user that it cannot be written, once.
+    failed: Mutex<Option<Tell>>,
 }
+
+type Tell = Box<dyn FnOnce(String) + Send>;
 
 struct Writer {
     path: PathBuf,
@@ -111,9 +116,8 @@ struct Writer {
 }
 
 impl Log {
-    /// Creates the file, and its directory.
-    pub fn create(path: PathBuf, bytes_max: Option<u64>, files_max: Option<u32>) -> io::Result<Self> {
-        let mut writer = Writer {
+    pub fn new(path: PathBuf, bytes_max: Option<u64>, files_max: Option<u32>) -> Self {
+        let writer = Writer {
             path,
             bytes_max: bytes_max.unwrap_or(LOG_BYTES_MAX_DEFAULT).max(1),
             files_max: files_max.unwrap_or(LOG_FILES_MAX_DEFAULT).max(1),
@@ -124,17 +128,24 @@ impl Log {
             charge: None,
             out: Vec::new(),
         };
-        writer.open()?;
-        Ok(Self(Arc::new(Shared {
+        Self(Arc::new(Shared {
             writer: Mutex::new(writer),
             bytes_total: AtomicU64::new(0),
             storage: OnceLock::new(),
             rate: Mutex::new(Rate::new()),
-        })))
+            failed: Mutex::default(),
+        }))
     }
 
     pub fn write(&self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
-        let result = self.0.writer.lock().write(stream, bytes);
+        let mut writer = self.0.writer.lock();
+        let result = writer.write(stream, bytes);
+        if let Err(error) = &result
+            && let Some(tell) = self.0.failed.lock().take()
+        {
+            tell(format!("failed to write log {}: {error}", writer.path.display()));
+        }
+        drop(writer);
         if result.is_ok() {
             let count = bytes.len() as u64;
             self.0.bytes_total.fetch_add(count, Ordering::Relaxed);
@@ -152,6 +163,11 @@ impl Log {
     pub fn counts_on(&self, storage: Arc<Storage>, account: Account) {
         let _ = self.0.storage.set(storage);
         self.0.writer.lock().account = Some(account);
+    }
+
+    /// Calls `tell` when it cannot be written for the first time.
+    pub fn tells(&self, tell: impl FnOnce(String) + Send + 'static) {
+        *self.0.failed.lock() = Some(Box::new(tell));
     }
 
     /// How long to wait before more is written, if it was written too fast.
@@ -320,14 +336,26 @@ mod tests {
     fn written(writes: &[(Stream, &[u8])]) -> Vec<String> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a/b/0.log");
-        let log = Log::create(path.clone(), None, None).unwrap();
+        let log = Log::new(path.clone(), None, None);
         for (stream, bytes) in writes {
             log.write(*stream, bytes).unwrap();
             log.park();
         }
         log.finish().unwrap();
-        let text = String::from_utf8(std::fs::read(path).unwrap()).unwrap();
+        let text = std::fs::read_to_string(path).unwrap_or_default();
         text.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_is_told_once() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("file"), "").unwrap();
+        let log = Log::new(directory.path().join("file/0.log"), None, None);
+        let (sender, told) = std::sync::mpsc::channel();
+        log.tells(move |message| sender.send(message).unwrap());
+        assert!(log.write(Stream::Stdout, b"a\n").is_err() && log.write(Stream::Stdout, b"b\n").is_err());
+        let told: Vec<String> = told.iter().collect();
+        assert!(matches!(&told[..], [one] if one.contains("file/0.log: ")), "{told:?}");
     }
 
     #[test]

@@ -172,7 +172,7 @@ pub struct ContainerConfig {
     /// What the annotations [`annotations::CONFIG`] and [`annotations::KEYVALUE`] name: `configmap/NAME`, `secret/NAME`.
     /// Read at each use: the node replaces what they hold when the API's objects change.
     pub sources: BTreeMap<String, Arc<LiveSource>>,
-    /// Absolute; parent directories are made by the runtime.
+    /// Absolute; parent directories are made by the runtime. Of a container that prints nothing there may be no file.
     pub log_path: PathBuf,
     /// The log is rotated at `log_bytes_max` (default 10 MiB), keeping `log_files_max` files (default 5), the older
     /// ones with a time suffix beside it; the oldest is dropped.

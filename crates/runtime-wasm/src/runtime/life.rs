@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use skiff_runtime::{ContainerState, Error, Exit, Result, ledger::Container};
+use skiff_runtime::{ContainerState, Exit, Result, ledger::Container};
 use tokio::sync::oneshot;
 
 use super::shared::{Shared, Started};
@@ -102,6 +102,12 @@ impl Shared {
                 shared.end(&container, exit);
             }
         });
+        let (shared, silent) = (Arc::downgrade(self), Arc::downgrade(&container));
+        log.tells(move |message| {
+            if let (Some(shared), Some(container)) = (shared.upgrade(), silent.upgrade()) {
+                shared.ledger.warn(&container, "FailedToWriteLog", message);
+            }
+        });
         let mut guest = self.metered(&container, &started, run, receiver);
         guest.log = Some(log);
         let shared = self.clone();
@@ -153,11 +159,10 @@ impl Shared {
         (Some(Seat { control, net, lanes, ticker, bucket, slots, log, kill }), None)
     }
 
-    /// created → running, once, with its log there and the means to end it.
+    /// created → running, once, with its log and the means to end it.
     fn enter(&self, container: &Container<Process>, sender: oneshot::Sender<Exit>) -> Result<Log> {
         let config = &container.config;
-        let log = Log::create(config.log_path.clone(), config.log_bytes_max, config.log_files_max)
-            .map_err(|error| Error::Internal(format!("failed to create log {}: {error}", config.log_path.display())))?;
+        let log = Log::new(config.log_path.clone(), config.log_bytes_max, config.log_files_max);
         // Held over both steps: who stops it meanwhile finds it created, or running with the means to end it.
         let mut kill = container.extra.kill.lock();
         self.ledger.started(container)?;

@@ -39,7 +39,10 @@ fn about(elapsed: Duration, expected: Duration) -> bool {
 async fn a_client_that_is_there_and_silent_is_pinged_and_ends_after_four_hours() {
     let (mut client, _channels, connection) = conversation().await;
     let start = Instant::now();
-    assert_eq!(pings(&mut client).await, IDLE.as_secs() / PING_EVERY.as_secs() - 1);
+    // The last one is due with the end: either may come first.
+    let most = IDLE.as_secs() / PING_EVERY.as_secs();
+    let pings = pings(&mut client).await;
+    assert!(pings == most || pings == most - 1, "{pings} of {most}");
     assert!(about(start.elapsed(), IDLE), "{:?}", start.elapsed());
     connection.await.expect("it ended");
 }
