@@ -17,6 +17,7 @@ mod modules;
 mod network;
 mod nodes;
 mod options;
+mod processor;
 mod streams;
 mod systems;
 mod tool;
