@@ -33,6 +33,7 @@ const WARM_SLOTS_MAX: u32 = 100;
 /// Large programs have tables of tens of thousands of functions; this is address space as well (800 KB each).
 const TABLE_ELEMENTS_MAX: usize = 100_000;
 /// Each memory takes 4 GiB of address space, and the largest hole of 47 bits has some 79 TiB: this leaves a tenth of it.
+/// One more, and the container that needs it does not start: 9,000 containers of two memories each.
 const MEMORIES_MAX: u32 = 18_000;
 /// A component may hold several core instances, memories and tables (Go: 4 to 5).
 const CORE_INSTANCES_PER_CONTAINER: usize = 4;
